@@ -52,7 +52,7 @@ from streams.worker import django_apps
 from streams.worker.fallback import accept_memory
 from streams.worker.options import service_options
 from streams.worker.patience import opened
-from streams.worker.running import Run
+from streams.worker.running import WorkerRun
 from streams.worker.service import Service
 
 logger = logger_of("worker")
@@ -127,7 +127,7 @@ class Pipeline(Awaited, Operating):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._service: Service | None = None
-        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._runs: weakref.WeakSet[WorkerRun] = weakref.WeakSet()
 
     def twin(self) -> Self:
         """A pipeline with the same declarations, also later ones, and own connections.
@@ -400,11 +400,11 @@ class Pipeline(Awaited, Operating):
             Exception: a middleware cannot start.
         """
         # Not a coroutine function, so that ``stop`` works before its task begins.
-        run = Run()
+        run = WorkerRun()
         self._runs.add(run)
         return self._told(run, signals=signals)
 
-    async def _told(self, run: Run, *, signals: bool) -> None:
+    async def _told(self, run: WorkerRun, *, signals: bool) -> None:
         settings = self.settings
         be_heard()
         set_up_if_silent(settings.log, settings.log_level)
@@ -425,7 +425,7 @@ class Pipeline(Awaited, Operating):
         finally:
             self._runs.discard(run)
 
-    async def _run(self, run: Run, *, signals: bool) -> None:
+    async def _run(self, run: WorkerRun, *, signals: bool) -> None:
         if not self._registry:
             raise ConfigurationError(
                 "this pipeline has no handler: "

@@ -1,8 +1,10 @@
-"""Health of a worker: alive (worth keeping) and ready (can take events), over HTTP and from the command line.
+"""Health of a worker: alive (worth keeping) and ready (can handle events).
 
-Alive never depends on the server: an outage must not restart every worker. Ready always does: a worker that cannot
-read is not ready. ``streams.consuming.vitals`` is what a worker says about itself, ``judging`` the verdict, and
-``listening`` the HTTP server; ``views`` and ``family`` are what it serves, and ``asking`` is the other side.
+Liveness never depends on the server, because an outage must not restart every worker.
+Readiness does: a worker that cannot read is not ready. ``streams.consuming.vitals`` has
+the state of a worker, ``judging`` the checks, and ``listening`` the HTTP server. ``views``
+and ``family`` are the served health of one process and of several, and ``asking`` is the
+client.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from streams.health.asking import Answer, ask
 from streams.health.family import Family
 from streams.health.judging import LOOP_BOUND, READ_BOUND, Check, Report
 from streams.health.listening import LIVE, READY, HealthServer, View
-from streams.health.views import REACH_BOUND, Pulse, ServedWorker
+from streams.health.views import REACH_BOUND, LoopWatchdog, WorkerHealth
 
 __all__ = [
     "LIVE",
@@ -40,22 +42,23 @@ __all__ = [
 async def served(
     address: str, broker: Broker, vitals: Callable[[], Vitals]
 ) -> AsyncIterator[Address | None]:
-    """Serve the health of the worker whose vitals these are, while inside; nothing if the address is empty.
+    """Serve the health of a worker while open, unless the address is empty.
 
     Yields:
-        The address, with the port that was chosen if it named port 0.
+        The address, with the chosen port instead of port 0.
 
     Raises:
-        ConfigurationError: the address is malformed, taken, or not of this machine.
+        ConfigurationError: the address is malformed, in use, or not of this machine.
     """
     if not address:
         yield None
         return
-    pulse = Pulse()
+
+    watchdog = LoopWatchdog()
     async with (
-        pulse.beating(),
+        watchdog.watching(),
         HealthServer(
-            Address.parse(address), ServedWorker(broker, vitals, pulse)
+            Address.parse(address), WorkerHealth(broker, vitals, watchdog)
         ) as server,
     ):
         yield server.address

@@ -1,4 +1,4 @@
-"""Asking a worker how it is, from another process."""
+"""The client of a worker's health server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer of a worker, or the failure to get one.
 
     Attributes:
-        ok: the worker says yes.
-        report: its checks; None if nothing came that could be understood.
+        ok: whether every check is good.
+        report: the checks; None without a valid answer.
         says: one sentence.
-        is_nobody: nothing listens there, which is how a worker that is not up yet looks.
+        is_nobody: whether nothing listens there, e.g. because the worker is starting.
     """
 
     ok: bool
@@ -32,69 +32,63 @@ class Answer:
 
 
 async def ask(address: Address, path: str, *, within: float = 2.0) -> Answer:
-    """Ask for ``/livez`` or ``/readyz``. Never raises for an address where nobody answers: that is an answer, too.
+    """Ask for ``/livez`` or ``/readyz``. A failed request is an answer, too.
 
     Args:
-        address: where the worker serves its health.
+        address: the address of the worker's health server.
         path: ``/livez`` or ``/readyz``.
-        within: seconds for everything.
+        within: seconds for the whole request.
     """
     try:
         async with asyncio.timeout(within):
             raw = await _fetch(address.local, path)
     except TimeoutError:
-        return Answer(
-            ok=False, report=None, says=f"no answer from {address} within {within:g} s"
-        )
+        says = f"no answer from {address} within {within:g} s"
+        return Answer(ok=False, report=None, says=says)
     except OSError as error:
-        return Answer(
-            ok=False,
-            report=None,
-            says=f"nobody answers at {address}: {error.strerror or error}",
-            is_nobody=True,
-        )
+        says = f"nobody answers at {address}: {error.strerror or error}"
+        return Answer(ok=False, report=None, says=says, is_nobody=True)
+
     status, report = _read(raw)
     if report is None:
-        return Answer(
-            ok=False,
-            report=None,
-            says=f"what answers at {address} is no worker of this package",
-        )
-    ok = status == 200 and report.ok
+        says = f"what answers at {address} is no worker of this package"
+        return Answer(ok=False, report=None, says=says)
+
     word = {"/livez": "alive", "/readyz": "ready"}.get(path, "good")
-    if ok:
-        return Answer(
-            ok, report, f"{word}: {', '.join(check.name for check in report.checks)}"
-        )
-    says = "; ".join(f"{check.name}: {check.says}" for check in report.failed)
-    return Answer(ok, report, f"not {word}: {says}")
+    if status == 200 and report.ok:
+        names = ", ".join(check.name for check in report.checks)
+        return Answer(ok=True, report=report, says=f"{word}: {names}")
+
+    reasons = "; ".join(f"{check.name}: {check.says}" for check in report.failed)
+    return Answer(ok=False, report=report, says=f"not {word}: {reasons}")
 
 
 async def read_metrics(address: Address, *, within: float = 3.0) -> bytes:
-    """What a worker tells scrapers; empty where nothing is measured or nobody answers."""
+    """The metrics of a worker; empty if it has none or does not answer."""
     try:
         async with asyncio.timeout(within):
             raw = await _fetch(address.local, "/metrics")
     except (TimeoutError, OSError):
         return b""
-    head, _, body = raw.partition(b"\r\n\r\n")
-    return body if head.partition(b"\r\n")[0].split(b" ")[1:2] == [b"200"] else b""
+
+    words, body = _parts(raw)
+    return body if words[1:2] == [b"200"] else b""
 
 
 async def _fetch(address: Address, path: str) -> bytes:
-    reader, writer = await (
-        asyncio.open_unix_connection(address.path)
-        if address.path
-        else asyncio.open_connection(address.host, address.port)
-    )
+    if address.path:
+        reader, writer = await asyncio.open_unix_connection(address.path)
+    else:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+
+    request = f"GET {path}?verbose HTTP/1.1\r\nHost: worker\r\nConnection: close"
     try:
-        writer.write(
-            f"GET {path}?verbose HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n".encode()
-        )
+        writer.write(f"{request}\r\n\r\n".encode())
         await writer.drain()
         chunks = b""
         while len(chunks) < _MOST_BYTES and (chunk := await reader.read(65_536)):
             chunks += chunk
+
         return chunks
     finally:
         writer.close()
@@ -102,13 +96,20 @@ async def _fetch(address: Address, path: str) -> bytes:
             await writer.wait_closed()
 
 
-def _read(raw: bytes) -> tuple[int, Report | None]:
+def _parts(raw: bytes) -> tuple[list[bytes], bytes]:
+    """The words of a response's first line, and its body."""
     head, _, body = raw.partition(b"\r\n\r\n")
-    words = head.partition(b"\r\n")[0].split(b" ")
+    return head.partition(b"\r\n")[0].split(b" "), body
+
+
+def _read(raw: bytes) -> tuple[int, Report | None]:
+    words, body = _parts(raw)
     try:
-        checks = orjson.loads(body)["checks"]
-        return int(words[1]), Report(
-            tuple(Check(str(c["name"]), bool(c["ok"]), str(c["says"])) for c in checks)
-        )
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+        status = int(words[1])
+        checks = []
+        for row in orjson.loads(body)["checks"]:
+            checks.append(Check(str(row["name"]), bool(row["ok"]), str(row["says"])))
+    except (LookupError, TypeError, ValueError):
         return 0, None
+
+    return status, Report(tuple(checks))

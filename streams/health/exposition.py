@@ -11,7 +11,10 @@ _SAMPLE = re.compile(
 
 
 def merged(texts: Mapping[str, bytes]) -> bytes:
-    """Samples of the same metric stand together, as the format asks, with the process that each is of as a label."""
+    """Merge metrics: each sample gets its process as a label.
+
+    The samples of a metric stay together, as the format requires.
+    """
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for process, text in texts.items():
@@ -22,15 +25,17 @@ def merged(texts: Mapping[str, bytes]) -> bytes:
                 if line not in heads.setdefault(metric, []):
                     heads[metric].append(line)
             elif found := _SAMPLE.fullmatch(line):
-                labels = f'process="{process}"' + (
-                    f",{found['labels']}" if found["labels"] else ""
-                )
-                samples.setdefault(metric or found["name"], []).append(
-                    f"{found['name']}{{{labels}}}{found['rest']}"
-                )
-    lines = [
-        line
-        for metric, rows in samples.items()
-        for line in (*heads.get(metric, ()), *rows)
-    ]
-    return ("\n".join(lines) + "\n").encode() if lines else b""
+                name, more, rest = found.groups("")
+                labels = f'process="{process}"'
+                if more:
+                    labels += f",{more}"
+
+                rows = samples.setdefault(metric or name, [])
+                rows.append(f"{name}{{{labels}}}{rest}")
+
+    merged_text = ""
+    for metric, rows in samples.items():
+        for line in (*heads.get(metric, ()), *rows):
+            merged_text += f"{line}\n"
+
+    return merged_text.encode()

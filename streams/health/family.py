@@ -1,4 +1,4 @@
-"""The health of several processes behind one address, as their supervisor serves it."""
+"""The health of several processes at one address, served by their supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 from streams.address import Address
 from streams.health.asking import Answer, ask, read_metrics
 from streams.health.exposition import merged
-from streams.health.judging import Check, Report
+from streams.health.judging import STOPPING, Check, Report, running
 from streams.health.listening import LIVE, READY, HealthServer
 from streams.quantities import counted
 
@@ -19,14 +19,14 @@ _PATIENCE = 0.9
 
 
 class Family:
-    """Serves the health of processes that each serve theirs on a unix socket. Use ``async with``.
+    """Serves the merged health of processes, each with a unix socket. Use ``async with``.
 
-    Alive: no process that runs says that it is not. One that died is being started again, which is the supervisor's
-    business and no reason to end the others. Ready: every process is.
+    It is alive if every running process is. A dead process is restarted by the
+    supervisor, and is no reason to end the others. It is ready if every process is.
 
     Args:
-        address: where to serve; empty: nowhere, and every method does nothing.
-        processes: how many there are when all run.
+        address: the address of the server; empty: there is none.
+        processes: the number of processes.
     """
 
     def __init__(self, address: str, processes: int) -> None:
@@ -41,82 +41,77 @@ class Family:
         """Listen.
 
         Raises:
-            ConfigurationError: the address is malformed, taken, or not of this machine.
+            ConfigurationError: the address is malformed, in use, or not of this machine.
         """
         if self._address:
-            self._folder = self._stack.enter_context(
-                tempfile.TemporaryDirectory(
-                    prefix="streams-", ignore_cleanup_errors=True
-                )
+            folder = tempfile.TemporaryDirectory(
+                prefix="streams-", ignore_cleanup_errors=True
             )
-            await self._stack.enter_async_context(
-                HealthServer(Address.parse(self._address), self)
-            )
+            self._folder = self._stack.enter_context(folder)
+            server = HealthServer(Address.parse(self._address), self)
+            await self._stack.enter_async_context(server)
+
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     def options_of(self, name: str) -> list[str]:
-        """The options with which a process is started that belongs to the family from now on."""
+        """Add a process; returns the options of its command."""
         if not self._folder:
             return []
+
         address = self._members[name] = Address(path=str(Path(self._folder, name)))
         return ["--health", str(address)]
 
     def ended(self, name: str) -> None:
-        """The process is no more."""
+        """Remove a process that has ended."""
         self._members.pop(name, None)
 
     async def live(self) -> Report:
-        """Whether every process that runs is worth keeping."""
+        """Whether every running process is worth keeping."""
         if self.is_stopping:
-            return Report((Check("stopping", ok=True, says="stopping in order"),))
-        members, answers = await self._ask(LIVE)
-        # Where nobody listens, a process is starting or has just ended; the supervisor deals with both.
-        checks = [
-            Check(f"process {name}", answer.ok or answer.is_nobody, answer.says)
-            for name, answer in zip(members, answers, strict=True)
-        ]
-        return Report(
-            (Check("supervisor", ok=True, says=self._count(members)), *checks)
-        )
+            return STOPPING
+
+        answers = await self._ask(LIVE)
+        checks = [Check("supervisor", ok=True, says=self._count(answers))]
+        for name, answer in answers.items():
+            # Without a listener the process starts, or has ended: the supervisor knows.
+            ok = answer.ok or answer.is_nobody
+            checks.append(Check(f"process {name}", ok, answer.says))
+
+        return Report(tuple(checks))
 
     async def ready(self) -> Report:
-        """Whether every process can take events."""
-        members, answers = await self._ask(READY)
-        running = Check(
-            "running",
-            not self.is_stopping,
-            "told to stop" if self.is_stopping else "not told to stop",
-        )
-        there = Check(
-            "processes", len(members) == self._processes, self._count(members)
-        )
+        """Whether every process can handle events."""
+        answers = await self._ask(READY)
+        is_whole = len(answers) == self._processes
         checks = [
-            Check(f"process {name}", answer.ok, answer.says)
-            for name, answer in zip(members, answers, strict=True)
+            running(is_stopping=self.is_stopping),
+            Check("processes", is_whole, self._count(answers)),
         ]
-        return Report((running, there, *checks))
+
+        for name, answer in answers.items():
+            checks.append(Check(f"process {name}", answer.ok, answer.says))
+
+        return Report(tuple(checks))
 
     async def metrics(self) -> bytes:
-        """What every process measures, one after the other, each told from the others by a label."""
+        """The metrics of every process, with the process as a label."""
         members = dict(self._members)
-        texts = await asyncio.gather(
-            *(read_metrics(address, within=3.0) for address in members.values())
-        )
+        reads = [read_metrics(address, within=3.0) for address in members.values()]
+        texts = await asyncio.gather(*reads)
         return merged(dict(zip(members, texts, strict=True)))
 
-    async def _ask(self, path: str) -> tuple[list[str], list[Answer]]:
+    async def _ask(self, path: str) -> dict[str, Answer]:
         members = dict(self._members)
-        answers = await asyncio.gather(
-            *(ask(address, path, within=_PATIENCE) for address in members.values())
-        )
-        return list(members), answers
+        questions = [ask(one, path, within=_PATIENCE) for one in members.values()]
+        answers = await asyncio.gather(*questions)
+        return dict(zip(members, answers, strict=True))
 
-    def _count(self, members: list[str]) -> str:
+    def _count(self, answers: dict[str, Answer]) -> str:
         of = counted(self._processes, "process", "processes")
-        return f"{len(members)} of {of} {'runs' if len(members) == 1 else 'run'}"
+        return f"{len(answers)} of {of} {'runs' if len(answers) == 1 else 'run'}"
 
     async def close(self) -> None:
-        """Nothing is open between two questions."""
+        """Do nothing: no connection stays open between two requests."""

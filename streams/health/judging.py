@@ -1,22 +1,22 @@
-"""From what a worker says about itself to a verdict. Pure: no clock, no connection."""
+"""The health checks of a worker's state. Pure: no clock, no connection."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from streams.common.masking import masked
 from streams.consuming.vitals import ConsumerVitals, Vitals
 
 LOOP_BOUND = 5.0
-"""Seconds that the event loop may be blocked."""
+"""The longest time for which the event loop may be blocked, in seconds."""
 READ_BOUND = 5.0
-"""Seconds that the last good read may lie back. A worker without work reads every half second."""
+"""The longest time since the last read, in seconds. An idle worker reads twice a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: ``name`` is a stable word, ``says`` a sentence with figures."""
+    """The result of one check: ``name`` is a stable word, ``says`` a sentence."""
 
     name: str
     ok: bool
@@ -25,7 +25,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The verdict on a worker: good if every check is."""
+    """The health of a worker, which is good if every check is."""
 
     checks: tuple[Check, ...]
 
@@ -41,107 +41,95 @@ class Report:
 
     def as_plain(self) -> dict[str, Any]:
         """The report as plain JSON types."""
-        return {
-            "ok": self.ok,
-            "checks": [
-                {"name": check.name, "ok": check.ok, "says": check.says}
-                for check in self.checks
-            ],
-        }
+        checks = [asdict(check) for check in self.checks]
+        return {"ok": self.ok, "checks": checks}
+
+
+STOPPING = Report((Check("stopping", ok=True, says="stopping in order"),))
+"""A stopping worker ends by itself. A restart would only cut its handlers short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the server said: ``unreachable`` is empty if it answered, ``wrong`` names groups that cannot be read."""
+    """The state of the server and its groups.
+
+    ``unreachable`` is empty if the server answered; ``wrong`` names groups that cannot be
+    read.
+    """
 
     unreachable: str = ""
     wrong: tuple[str, ...] = ()
 
 
 def judge_live(vitals: Vitals, silence: float) -> Report:
-    """Whether the process is worth keeping. The server plays no part: an outage must not restart every worker.
+    """Whether the process is worth keeping. The server has no influence.
 
     Args:
-        vitals: of the worker.
+        vitals: the state of the worker.
         silence: seconds since the event loop was last heard.
     """
     if vitals.is_stopping:
-        # It ends by itself, within its grace periods; a restart would only cut short what still runs.
-        return Report((Check("stopping", ok=True, says="stopping in order"),))
-    keepers = [
-        consumer.where
-        for consumer in vitals.consumers
-        if "lease keeper" in consumer.missing
-    ]
-    parts = [
-        f"{part} of {c.where}"
-        for c in vitals.consumers
-        for part in c.missing
-        if part != "lease keeper"
-    ]
-    gone = [*vitals.missing, *parts]
-    return Report(
-        (
-            _loop(silence),
-            Check(
-                "roles", not gone, f"ended: {', '.join(gone)}" if gone else "all run"
-            ),
-            Check(
-                "leases",
-                not keepers,
-                f"not renewed: {', '.join(keepers)}" if keepers else "renewed",
-            ),
-        )
+        return STOPPING
+
+    ended = list(vitals.missing)
+    not_renewed = []
+    for consumer in vitals.consumers:
+        for part in consumer.missing:
+            if part == "lease keeper":
+                not_renewed.append(consumer.where)
+            else:
+                ended.append(f"{part} of {consumer.where}")
+
+    roles = f"ended: {', '.join(ended)}" if ended else "all run"
+    leases = f"not renewed: {', '.join(not_renewed)}" if not_renewed else "renewed"
+    checks = (
+        _loop(silence),
+        Check("roles", not ended, roles),
+        Check("leases", not not_renewed, leases),
     )
+    return Report(checks)
 
 
 def judge_ready(vitals: Vitals, silence: float, probed: Probed, now: float) -> Report:
-    """Whether the worker can take events now.
+    """Whether the worker can handle events now.
 
     Args:
-        vitals: of the worker.
+        vitals: the state of the worker.
         silence: seconds since the event loop was last heard.
-        probed: what the server said.
+        probed: the state of the server.
         now: monotonic seconds.
     """
-    running = Check(
-        "running",
-        not vitals.is_stopping,
-        "told to stop" if vitals.is_stopping else "not told to stop",
-    )
+    is_away = bool(probed.unreachable)
     wrong = "; ".join(probed.wrong)
-    unread = [says for consumer in vitals.consumers if (says := _unread(consumer, now))]
-    return Report(
-        (
-            running,
-            _loop(silence),
-            Check(
-                "server",
-                not probed.unreachable,
-                masked(probed.unreachable) or "answers",
-            ),
-            Check(
-                "groups",
-                not (wrong or probed.unreachable),
-                wrong or ("unknown" if probed.unreachable else "present"),
-            ),
-            Check("reading", not unread, masked("; ".join(unread)) or "all consumers"),
-        )
+    unread = "; ".join(filter(None, (_unread(one, now) for one in vitals.consumers)))
+    groups = wrong or ("unknown" if is_away else "present")
+    checks = (
+        running(is_stopping=vitals.is_stopping),
+        _loop(silence),
+        Check("server", not is_away, masked(probed.unreachable) or "answers"),
+        Check("groups", not (wrong or is_away), groups),
+        Check("reading", not unread, masked(unread) or "all consumers"),
     )
+    return Report(checks)
+
+
+def running(*, is_stopping: bool) -> Check:
+    """The check of a worker that was not told to stop."""
+    says = "told to stop" if is_stopping else "not told to stop"
+    return Check("running", not is_stopping, says)
 
 
 def _loop(silence: float) -> Check:
     blocked = silence > LOOP_BOUND
-    says = (
-        f"blocked for {silence:.1f} s, a handler does not await"
-        if blocked
-        else f"heard {silence:.1f} s ago"
-    )
+    says = f"heard {silence:.1f} s ago"
+    if blocked:
+        says = f"blocked for {silence:.1f} s, a handler does not await"
+
     return Check("loop", not blocked, says)
 
 
 def _unread(consumer: ConsumerVitals, now: float) -> str:
-    """Why a consumer counts as not reading; empty if it reads, or chose not to."""
+    """The reason why a consumer does not read; '' if it reads, or has no free slot."""
     if consumer.trouble:
         return f"{consumer.where}: {consumer.trouble}"
     if not consumer.read_at:

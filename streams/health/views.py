@@ -1,4 +1,4 @@
-"""What is served: the health of the worker in this process."""
+"""The health of the worker in this process, for the health server."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from streams.errors import BrokerError, BrokerUnavailable
 from streams.health.judging import Probed, Report, judge_live, judge_ready
 
 REACH_BOUND = 0.8
-"""Seconds within which the server has to answer: an orchestrator's probe usually waits for one second."""
+"""The longest answer of the server in seconds. Orchestrators' probes wait for one second."""
 _TICK = 0.25
 _FRESH = 1.0
 
 
-class Pulse:
-    """Shows from outside whether an event loop runs: it notes the time four times a second."""
+class LoopWatchdog:
+    """Detects a blocked event loop, in which it notes the time four times a second."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
 
     @property
     def silence(self) -> float:
-        """Seconds for which the loop was not heard beyond its usual pause."""
+        """Seconds since the time that the loop should have noted."""
         return max(0.0, time.monotonic() - self._at - _TICK)
 
     @contextlib.asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
-        """Beat in the running loop while inside."""
-        task = asyncio.create_task(self._beat(), name="streams-pulse")
+    async def watching(self) -> AsyncIterator[None]:
+        """Watch the running loop while open."""
+        task = asyncio.create_task(self._beat(), name="streams-watchdog")
         try:
             yield
         finally:
@@ -46,20 +46,20 @@ class Pulse:
             await asyncio.sleep(_TICK)
 
 
-class ServedWorker:
+class WorkerHealth:
     """The worker in this process.
 
     Args:
         broker: an open broker.
-        vitals: takes the worker's vitals; called from the server's thread.
-        pulse: of the worker's event loop.
+        vitals: returns the state of the worker; called from the server's thread.
+        watchdog: the watchdog of the worker's event loop.
     """
 
     def __init__(
-        self, broker: Broker, vitals: Callable[[], Vitals], pulse: Pulse
+        self, broker: Broker, vitals: Callable[[], Vitals], watchdog: LoopWatchdog
     ) -> None:
         self._vitals = vitals
-        self._pulse = pulse
+        self._watchdog = watchdog
         self._observers = broker.observers
         places = [
             (consumer.stream, consumer.group, consumer.levels)
@@ -71,22 +71,23 @@ class ServedWorker:
         self._lock = asyncio.Lock()
 
     async def live(self) -> Report:
-        """Whether the process is worth keeping; never asks the server."""
-        return judge_live(self._vitals(), self._pulse.silence)
+        """Whether the process is worth keeping; sends nothing to the server."""
+        return judge_live(self._vitals(), self._watchdog.silence)
 
     async def ready(self) -> Report:
-        """Whether the worker can take events; asks the server at most once a second, however often it is called."""
+        """Whether the worker can handle events; asks the server at most once a second."""
         async with self._lock:
             if time.monotonic() - self._probed_at > _FRESH:
                 self._probed = await self._probe()
                 self._probed_at = time.monotonic()
-        return judge_ready(
-            self._vitals(), self._pulse.silence, self._probed, time.monotonic()
-        )
+
+        silence = self._watchdog.silence
+        return judge_ready(self._vitals(), silence, self._probed, time.monotonic())
 
     async def metrics(self) -> bytes:
-        """What the worker measures."""
-        return b"".join([await observer.exposition() for observer in self._observers])
+        """The metrics of the worker."""
+        texts = [await observer.exposition() for observer in self._observers]
+        return b"".join(texts)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -95,8 +96,10 @@ class ServedWorker:
     async def _probe(self) -> Probed:
         try:
             async with asyncio.timeout(REACH_BOUND):
-                return Probed(wrong=tuple(await self._probing.probe(REACH_BOUND)))
+                wrong = await self._probing.probe(REACH_BOUND)
         except (TimeoutError, BrokerUnavailable) as error:
             return Probed(unreachable=str(error) or f"no answer within {REACH_BOUND} s")
         except BrokerError as error:
             return Probed(unreachable=str(error))
+
+        return Probed(wrong=tuple(wrong))

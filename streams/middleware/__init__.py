@@ -1,4 +1,4 @@
-"""Middleware: what wraps every attempt. One file each, one visible list: ``Pipeline(middleware=[...])``."""
+"""Middleware around every attempt, listed in ``Pipeline(middleware=[...])``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ _ON_DEMAND = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what only some programs use when they use it: ``import streams`` stays light."""
+    """Import a middleware at its first use, so that ``import streams`` stays light."""
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+
+    module = import_module(f"{__name__}.{_ON_DEMAND[name]}")
+    return getattr(module, name)

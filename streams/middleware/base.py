@@ -1,4 +1,4 @@
-"""What a middleware is, and what its hooks are given."""
+"""The base class of middleware, and the arguments of its hooks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streams.events.event import Event
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where a middleware works: one consumer of one group. Each is equal to itself alone.
+    """One consumer of one group, for which a middleware works. Compared by identity.
 
     Attributes:
-        broker: open; closed after ``stop``.
-        stream, group: names.
-        consumer: name of this consumer.
-        lease: seconds of silence after which an entry of the group counts as stalled.
+        broker: the open broker, which is closed after ``stop``.
+        stream, group: the names of both.
+        consumer: the name of this consumer.
+        lease: seconds of silence after which an entry of the group is stalled.
     """
 
     broker: Broker
@@ -30,12 +30,12 @@ class Place:
 
 
 class Attempt:
-    """One attempt at an event: what every hook is given.
+    """One attempt at an event, the argument of every hook.
 
     Attributes:
-        event: the event, validated and upcast, as the handler sees it.
-        place: the consumer that it runs in.
-        skipped: it is acknowledged without its handler (``Skip``).
+        event: the event, validated and upcast, as the handler gets it.
+        place: the consumer that runs it.
+        skipped: whether it is acknowledged without its handler (``Skip``).
     """
 
     __slots__ = ("_state", "event", "place", "skipped", "why")
@@ -55,25 +55,26 @@ class Attempt:
 
     @property
     def cancelled(self) -> str:
-        """Why the worker cancelled the attempt; '' if it did not.
+        """The reason of a cancellation by the worker; '' without one.
 
-        ``timeout``; ``lost``: the lease is lost, somebody else may run the event; ``shutdown``: it is given back.
+        ``timeout``; ``lost``: the lease is lost, so that another worker may run the
+        event; ``shutdown``: the event is given back.
         """
         return self.why
 
     @property
     def deliveries(self) -> int:
-        """How often the entry was delivered, retries and snoozes included: never the same for two attempts at it."""
+        """The number of deliveries of the entry. It is different for every attempt."""
         return max(1, self.event.attempt)
 
     @property
     def probing(self) -> str:
-        """Scope of the pause of a circuit breaker that lets this attempt through; '' otherwise."""
+        """The target of the open breaker's pause, if this attempt is its probe; else ''."""
         return ""
 
     @property
     def state(self) -> dict[Any, Any]:
-        """A place for what a middleware must remember until the end of the attempt; use yourself as the key."""
+        """Data of middleware for this attempt. Use the middleware itself as the key."""
         try:
             return self._state
         except AttributeError:
@@ -81,7 +82,7 @@ class Attempt:
             return self._state
 
     def explained(self, error: BaseException) -> BaseException:
-        """The error that hooks are told: what the attempt was cancelled for, or ``error`` itself."""
+        """The error for the hooks: the reason of a cancellation, or ``error`` itself."""
         return error
 
 
@@ -92,44 +93,53 @@ Around = (
 
 
 class Middleware:
-    """Base of what wraps every attempt of a group.
+    """Base class of middleware around every attempt of a group.
 
-    Override what you need; a hook that is not overridden costs nothing. Every hook may be ``def`` or ``async def`` and
-    runs in the event loop: a plain one must not wait. Only what ``around`` returns is entered where the handler runs.
-    ``before`` hooks run in the order of the list, ``after`` and ``failed`` in reverse. One object may serve several
-    groups at once: what belongs to an attempt goes into ``attempt.state``, what belongs to a group is found by
-    ``attempt.place``.
+    Override the hooks that you need; other hooks cost nothing. A hook may be ``def`` or
+    ``async def``. It runs in the event loop, so that a plain hook must not block. Only the
+    result of ``around`` is entered where the handler runs. ``before`` hooks run in the
+    order of the list, ``after`` and ``failed`` hooks in reverse. One object may serve
+    several groups at once: keep data of an attempt in ``attempt.state``, and data of a
+    consumer by ``attempt.place``.
     """
 
     def before(self, attempt: Attempt) -> Awaitable[None] | None:
-        """The handler is about to start. ``Skip`` acknowledges without it, any other exception fails the attempt."""
+        """Called before the handler.
+
+        ``Skip`` acknowledges the event without the handler. Any other exception fails the
+        attempt.
+        """
 
     def after(self, attempt: Attempt) -> Awaitable[None] | None:
-        """The handler returned; the event is acknowledged unless this raises."""
+        """Called after the handler returned. An exception fails the attempt."""
 
     def failed(
         self, attempt: Attempt, error: BaseException
     ) -> Awaitable[BaseException | None] | BaseException | None:
-        """The attempt failed with ``error``; return another exception to put it in its place.
+        """Called after a failed attempt; return another exception to replace ``error``.
 
-        A timeout is a ``TimeoutError``. When ``attempt.cancelled`` is ``lost`` or ``shutdown``, the outcome of a
-        ``CancelledError`` is decided: this is for cleaning up, and what it returns is ignored.
+        A timeout is a ``TimeoutError``. If ``attempt.cancelled`` is ``lost`` or
+        ``shutdown``, the outcome is decided already: the hook may clean up, and its
+        result is ignored.
         """
 
     def around(self, attempt: Attempt) -> Around | None:
-        """What is entered around the call of the handler alone, where the handler runs; None: nothing.
+        """A context manager around the call of the handler, or None.
 
-        A context manager. That of a ``def`` handler is entered and left in the handler's own thread, and may wait
-        there; that of an ``async def`` handler in the event loop, where it must not wait, or it is an asynchronous
-        one. What is both is entered as what fits.
+        For a ``def`` handler it is entered in the handler's thread, and may block there.
+        For an ``async def`` handler it is entered in the event loop, where a plain one
+        must not block. An object with both interfaces is entered as the one that fits.
         """
 
     def start(self, place: Place) -> Awaitable[None] | None:
-        """A consumer of a group begins. What this raises ends the worker."""
+        """Called before a consumer of a group starts. An exception ends the worker."""
 
     def stop(self, place: Place) -> Awaitable[None] | None:
-        """That consumer has ended its last attempt."""
+        """Called after the last attempt of that consumer."""
 
     def timeouts(self) -> Mapping[str | None, float]:
-        """Seconds after which an attempt is cancelled, by event type, None for the others. Asked once per group."""
+        """The timeout of each event type in seconds; None: other types.
+
+        Called once per group.
+        """
         return {}

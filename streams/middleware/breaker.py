@@ -1,4 +1,4 @@
-"""Breaker: a circuit breaker per key, which pauses what is behind a service that does not work."""
+"""Breaker: a circuit breaker per key, which pauses events while a service is down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import time
 
 from streams.broker.entries.holding import CLOSES, IS_OPEN, OPENED, Breaking
-from streams.common.arguments import checked_seconds
+from streams.common.arguments import checked_seconds, is_number
 from streams.common.log_facts import logger_of
 from streams.errors import (
     BrokerError,
@@ -26,30 +26,33 @@ from streams.quantities import Seconds
 logger = logger_of("middleware")
 _MOST_KEYS = 100_000
 _NEWS = 0.6
-"""Seconds within which a consumer has heard of a pause."""
+"""Seconds after which every consumer knows of a pause."""
 
 
 class Breaker(Middleware):
-    """Opens when the attempts of a key fail too often, and then nothing of that key starts until a probe succeeds.
+    """Opens when attempts of a key fail too often. No event of the key starts then.
 
-    While it is open the key is paused like an operator would pause it: ``streams pause --list`` shows it, ``streams
-    resume`` ends it. After ``open_for`` seconds one event is let through. If it succeeds, the breaker closes and what
-    was held comes back; if it fails, it waits again. Neither the probe nor what failed while the breaker was open
-    burns an attempt.
+    While the breaker is open, the key is paused as if by an operator:
+    ``streams pause --list`` shows the pause, and ``streams resume`` ends it. After
+    ``open_for`` seconds one event is tried as a probe. If it succeeds, the breaker closes
+    and the deferred events come back. If it fails, the breaker waits again. Neither the
+    probe nor a failure while the breaker is open uses up an attempt.
 
-    The workers of a group share their counts. An attempt that succeeds costs nothing, one that fails one round trip.
+    ``Unavailable`` opens it at once. ``Reject``, ``Snooze`` and ``Skip`` are not failures.
+    The workers of a group share their counts. A success costs nothing, and a failure one
+    round trip.
 
     Args:
-        by: the attribute of the event whose value is the key, e.g. ``instance``; an event without it is not counted.
-        failures: share of failed attempts from which on it opens, above 0 and up to 1.
-        minimum: attempts within the window from which on the share counts.
+        by: the attribute of the event with the key, e.g. ``instance``. Events without it
+            are not counted.
+        failures: the share of failed attempts that opens it, above 0 and up to 1.
+        minimum: the fewest attempts in the window for which the share counts.
         window: seconds, or a ``timedelta``, for which attempts are counted.
-        open_for: seconds or a ``timedelta`` from opening to the probe, and from probe to probe.
+        open_for: seconds, or a ``timedelta``, from opening to the probe, and from probe
+            to probe.
 
     Raises:
-        ConfigurationError: a value is refused.
-
-    ``Unavailable`` opens it at once. ``Reject``, ``Snooze`` and ``Skip`` are no failures.
+        ConfigurationError: a value is invalid.
     """
 
     def __init__(
@@ -65,23 +68,22 @@ class Breaker(Middleware):
             raise ConfigurationError(
                 f"Breaker: by is one of {', '.join(ATTRIBUTES)}, not {by!r}"
             )
-        for name, value, low, high in (
-            ("failures", failures, 0.01, 1),
-            ("minimum", minimum, 1, 1_000_000),
-        ):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not low <= value <= high
-            ):
-                raise ConfigurationError(
-                    f"Breaker: {name} is from {low} to {high}, not {value!r}"
-                )
-        quiet = checked_seconds("Breaker: window", window, 0.1, 86_400)
+
+        if not is_number(failures, 0.01, 1):
+            raise ConfigurationError(
+                f"Breaker: failures is from 0.01 to 1, not {failures!r}"
+            )
+
+        if not is_number(minimum, 1, 1_000_000):
+            raise ConfigurationError(
+                f"Breaker: minimum is from 1 to 1000000, not {minimum!r}"
+            )
+
+        counted = checked_seconds("Breaker: window", window, 0.1, 86_400)
         probe = checked_seconds("Breaker: open_for", open_for, 0.1, 86_400)
         self._by = by
         self._rule = (
-            round(quiet * 1000),
+            round(counted * 1000),
             int(minimum),
             float(failures),
             round(probe * 1000),
@@ -100,30 +102,33 @@ class Breaker(Middleware):
         await self._breaking.pop(place).close()
 
     def before(self, attempt: Attempt) -> None:
-        """Let nothing start that was fetched before the consumer heard of the pause.
+        """Stop an event that was fetched before the consumer knew of the pause.
 
         Raises:
             Snooze: the breaker opened a moment ago.
         """
-        if self._opened and not attempt.probing:
-            key = self._key(attempt.event)
-            left = (
-                0.0
-                if key is None
-                else self._opened.get((attempt.place, key), 0.0) - time.monotonic()
-            )
+        if not self._opened or attempt.probing:
+            return
+
+        key = self._key(attempt.event)
+        if key is not None:
+            left = self._opened.get((attempt.place, key), 0.0) - time.monotonic()
             if left > 0:
                 raise Snooze(left, "the breaker is open")
 
     async def after(self, attempt: Attempt) -> None:
-        """Count a success; that of a probe closes the breaker."""
+        """Count a success. The success of a probe closes the breaker."""
         key = self._key(attempt.event)
         if key is None or attempt.skipped:
             return
+
         if attempt.probing:
-            with contextlib.suppress(BrokerError):  # It stays open, and probes again.
+            # Without the server it stays open, and probes again.
+            with contextlib.suppress(BrokerError):
                 await self._ended(attempt, key, "ok")
+
             return
+
         counted = (attempt.place, key)
         if counted in self._well or len(self._well) < _MOST_KEYS:
             self._well[counted] = self._well.get(counted, 0) + 1
@@ -131,21 +136,20 @@ class Breaker(Middleware):
     async def failed(
         self, attempt: Attempt, error: BaseException
     ) -> BaseException | None:
-        """Count a failure; what fails while the breaker is open is put back, at no cost."""
+        """Count a failure. While the breaker is open, a failure uses up no attempt."""
         key = self._key(attempt.event)
         unavailable = isinstance(error, Unavailable)
         if key is None or isinstance(error, (HandlerSignal, asyncio.CancelledError)):
             return None
+
+        outcome = "unavailable" if unavailable else "failed"
         try:
-            state, seconds = await self._ended(
-                attempt, key, "unavailable" if unavailable else "failed"
-            )
+            state, seconds = await self._ended(attempt, key, outcome)
         except BrokerError as trouble:
-            logger.warning(
-                "a breaker cannot count",
-                extra={"where": _where(attempt.place), "error": str(trouble)},
-            )
+            extra = {"where": _where(attempt.place), "error": str(trouble)}
+            logger.warning("a breaker cannot count", extra=extra)
             return None
+
         if state == IS_OPEN or (state == OPENED and unavailable):
             return Snooze(seconds, f"the breaker is open: {type(error).__name__}")
         return None
@@ -161,23 +165,21 @@ class Breaker(Middleware):
         state, seconds = await breaking.ended(
             where, lane_key(key.encode()), entry, outcome, well, self._rule
         )
+
         now = time.monotonic()
-        self._opened = {
-            known: until for known, until in self._opened.items() if until > now
-        }
+        for known in [known for known, until in self._opened.items() if until <= now]:
+            del self._opened[known]
+
         if state in (OPENED, IS_OPEN):
             self._opened[place, key] = now + _NEWS
+
+        told: dict[str, object] = {"where": _where(place), "by": self._by}
         if state == OPENED:
-            logger.error(
-                "breaker opened",
-                extra={"where": _where(place), "by": self._by, "probe_in": seconds},
-            )
+            logger.error("breaker opened", extra=told | {"probe_in": seconds})
         elif state == CLOSES:
             back = await breaking.bring_back(where)
-            logger.info(
-                "breaker closed",
-                extra={"where": _where(place), "by": self._by, "came_back": back},
-            )
+            logger.info("breaker closed", extra=told | {"came_back": back})
+
         return state, seconds
 
     def _key(self, event: Event[object]) -> str | None:

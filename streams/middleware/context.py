@@ -1,4 +1,4 @@
-"""Context: user code, and its log lines, know which event they are about."""
+"""Context: makes the current event known to user code and its log lines."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from streams.middleware.base import Attempt, Middleware
 
 
 class Context(Middleware):
-    """Makes the event known to whatever runs inside the attempt: ``current_event()``, and the facts in log lines.
+    """Sets the event for ``current_event()`` and for the facts in log lines.
 
-    Nothing is undone at the end: the variable belongs to the runner, and its next attempt sets it anew.
+    It is not reset at the end, because the next attempt of the runner sets it again.
     """
 
     def before(self, attempt: Attempt) -> None:

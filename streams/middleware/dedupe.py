@@ -1,4 +1,4 @@
-"""Dedupe: an event id is handled once within a window, however often it was published or delivered."""
+"""Dedupe: handles each event id once within a window."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _PATIENCE = 5.0
 
 
 class Dedupe(Middleware):
-    """Acknowledges events whose id was handled before, and never lets two attempts at one id run at once.
+    """Acknowledges events with a handled id, and runs one attempt at an id at a time.
 
-    An attempt claims its event id, marks it as handled when it succeeded, and frees it when it failed. An event whose
-    id another attempt has is snoozed for ``busy`` seconds. A claim belongs to one delivery of one entry: a redelivery
-    after a stall takes it over, and what the stalled attempt does later changes nothing. Costs two round trips per
-    event, shared by all that are under way, and one key per event id and window.
+    An attempt claims its event id, marks it as handled if it succeeds, and releases it if
+    it fails. If another attempt has the id, the event is snoozed for ``busy`` seconds. A
+    claim belongs to one delivery of one entry: a redelivery after a stall takes it over,
+    and the stalled attempt can no longer change it. The costs are two round trips per
+    event, which concurrent events share, and one key per event id and window.
 
     Args:
         window: seconds for which a handled event id is remembered.
-        busy: seconds after which an event whose id is being handled is looked at again.
+        busy: seconds after which an event is tried again, if another attempt has its id.
 
     Raises:
         ConfigurationError: a value is out of range.
     """
 
     def __init__(self, window: Seconds = 3600.0, *, busy: Seconds = 1.0) -> None:
-        self.window = float(
-            checked_seconds("Dedupe: window", window, 0.001, 31_536_000)
-        )
+        remembered = checked_seconds("Dedupe: window", window, 0.001, 31_536_000)
+        self.window = float(remembered)
         self.busy = float(checked_seconds("Dedupe: busy", busy, 0.001, 3600))
         self._claims: dict[Place, _Claims] = {}
 
@@ -52,39 +52,35 @@ class Dedupe(Middleware):
         self._claims[place] = _Claims(place, self.window)
 
     async def stop(self, place: Place) -> None:
-        """Write what is left and close the connection."""
+        """Send the remaining requests and close the connection."""
         await self._claims.pop(place).close()
 
     async def before(self, attempt: Attempt) -> None:
         """Claim the event id.
 
         Raises:
-            Skip: it was handled before.
-            Snooze: another attempt has it, or the server has no memory for the claim.
+            Skip: the id was handled before.
+            Snooze: another attempt has the id, or the server has no memory for the claim.
         """
         answer = await self._claims[attempt.place].claim(_claim(attempt))
         if answer == HANDLED:
             raise Skip("handled before")
+        if answer == NO_MEMORY:
+            raise Snooze(self.busy, "the server has no memory for the claim")
         if answer != HELD:
-            why = (
-                "the server has no memory for the claim"
-                if answer == NO_MEMORY
-                else "its event id is being handled"
-            )
-            raise Snooze(self.busy, why)
+            raise Snooze(self.busy, "its event id is being handled")
 
     async def after(self, attempt: Attempt) -> None:
         """Mark the event id as handled; the event is acknowledged after that."""
+        place = attempt.place
         if attempt.skipped:
             self.failed(attempt, Skip())
-        elif await self._claims[attempt.place].done(_claim(attempt)) == NO_MEMORY:
-            logger.warning(
-                "no memory to remember a handled event id",
-                extra={"where": f"{attempt.place.stream}/{attempt.place.group}"},
-            )
+        elif await self._claims[place].done(_claim(attempt)) == NO_MEMORY:
+            extra = {"where": f"{place.stream}/{place.group}"}
+            logger.warning("no memory to remember a handled event id", extra=extra)
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """Free the event id. Not waited for: the next attempt at this entry takes the claim over in any case."""
+        """Release the event id without waiting: a next attempt can take the claim over."""
         claims = self._claims.get(attempt.place)
         if claims is not None:
             claims.release(_claim(attempt))
@@ -101,7 +97,7 @@ class _Waiting(NamedTuple):
 
 
 class _Claims:
-    """The claims of one consumer: what is asked while a trip is under way shares the next one."""
+    """The claims of one consumer. Requests during a round trip share the next one."""
 
     def __init__(self, place: Place, window: float) -> None:
         self._hold = max(1.0, 2 * place.lease)
@@ -114,41 +110,45 @@ class _Claims:
         self._to_mark: deque[_Waiting] = deque()
         self._to_release: deque[Claim] = deque()
         self._held: dict[Claim, float] = {}
-        """Claims of attempts in progress, and when each must be extended (monotonic)."""
+        """Claims of running attempts, with the time of the next extension (monotonic)."""
         self._sender: asyncio.Task[None] | None = None
         self._keeper = asyncio.create_task(self._keep(), name="streams-claims")
 
     async def claim(self, claim: Claim) -> int:
-        """Ask for an event id; HELD, HANDLED, TAKEN or NO_MEMORY. Waits while the server is away."""
+        """Claim an event id: HELD, HANDLED, TAKEN or NO_MEMORY. Waits out an outage."""
         try:
             answer = await self._ask(self._to_claim, claim)
         except BaseException:
-            self.release(claim)  # It may have been sent.
+            self.release(claim)  # The request may have been sent.
             raise
+
         if answer == HELD:
             self._held[claim] = time.monotonic() + self._hold / 3
+
         return answer
 
     async def done(self, claim: Claim) -> int:
-        """Mark an event id as handled. Waits while the server is away."""
+        """Mark an event id as handled. Waits out an outage."""
         self._held.pop(claim, None)
         return await self._ask(self._to_mark, claim)
 
     def release(self, claim: Claim) -> None:
-        """Free an event id, soon."""
+        """Release an event id with the next round trip."""
         self._held.pop(claim, None)
         self._to_release.append(claim)
         self._send_soon()
 
     async def close(self) -> None:
-        """Write what waits, for a few seconds at most."""
+        """Send the waiting requests, for a few seconds at most."""
         self._keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeper
+
         if self._sender is not None:
             await asyncio.wait((self._sender,), timeout=_PATIENCE)
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
+
         await self._claiming.close()
 
     async def _ask(self, queue: deque[_Waiting], claim: Claim) -> int:
@@ -167,10 +167,8 @@ class _Claims:
         backoff = Backoff()
         while self._to_claim or self._to_mark or self._to_release:
             claims, marks = _take(self._to_claim), _take(self._to_mark)
-            released = [
-                self._to_release.popleft()
-                for _ in range(min(len(self._to_release), _MOST))
-            ]
+            count = min(len(self._to_release), _MOST)
+            released = [self._to_release.popleft() for _ in range(count)]
             try:
                 claimed, marked = await self._claiming.exchange(
                     [waiting.claim for waiting in claims],
@@ -185,38 +183,40 @@ class _Claims:
                 continue
             except BrokerError as error:
                 claimed = marked = error
+
             backoff.reset()
             _answer(claims, claimed)
             _answer(marks, marked)
 
     async def _keep(self) -> None:
-        """Extend the claims of long attempts, every third of the time for which they hold."""
+        """Extend the claims of long attempts after each third of their validity."""
         while True:
             await asyncio.sleep(self._hold / 12)
             now = time.monotonic()
             late = [claim for claim, at in self._held.items() if at <= now][:_MOST]
             if not late:
                 continue
+
             try:
                 await self._claiming.exchange(late)
             except BrokerError as error:
-                logger.warning(
-                    "cannot extend claims",
-                    extra={"where": self._where, "error": str(error)},
-                )
+                extra = {"where": self._where, "error": str(error)}
+                logger.warning("cannot extend claims", extra=extra)
                 continue
+
             for claim in late:
                 if claim in self._held:
                     self._held[claim] = now + self._hold / 3
 
 
 def _take(queue: deque[_Waiting]) -> list[_Waiting]:
-    """The first that somebody still waits for."""
+    """The first requests whose caller still waits."""
     taken: list[_Waiting] = []
     while queue and len(taken) < _MOST:
         waiting = queue.popleft()
         if not waiting.answer.done():
             taken.append(waiting)
+
     return taken
 
 
@@ -224,6 +224,7 @@ def _answer(asked: list[_Waiting], replies: list[int] | BrokerError) -> None:
     for at, waiting in enumerate(asked):
         if waiting.answer.done():
             continue
+
         if isinstance(replies, BrokerError):
             waiting.answer.set_exception(type(replies)(str(replies)))
         else:

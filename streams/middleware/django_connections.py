@@ -1,7 +1,8 @@
-"""Django's database connections, kept fit for use in handlers as Django keeps them in requests.
+"""Maintenance of Django's database connections in handlers.
 
-Django closes a connection that is old or broken at the end of a request. A handler is no request: its thread would keep
-a connection that a restart of the database has ended, and fail with it for ever.
+Django closes an old or broken connection at the end of a request. A handler is not a
+request: after a restart of the database, its thread would keep the broken connection and
+fail with it for ever.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ from streams.handlers.threads import at_thread_end
 from streams.middleware.base import Attempt, Middleware
 
 _UNASKED_SECONDS = 1.0
-"""How old the last look at a thread's connections may be; looking costs one round trip to each database."""
+"""Seconds after which connections are checked again. A check is a round trip to each."""
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-"""Event loops whose ``async def`` handlers may have left connections in the thread of their queries."""
+"""Event loops of ``async def`` handlers, which may have left connections open."""
 
 
 class DjangoConnections(Middleware):
-    """Looks after the connections of the thread that a handler runs in, before and after each attempt.
+    """Checks the database connections of a handler's thread around each attempt.
 
-    After an attempt a connection is closed when it is older than ``CONN_MAX_AGE`` or broken, as after a request. Before
-    one, a connection that was idle is asked whether it still works, so that no attempt fails because the database was
-    restarted meanwhile; where one was found broken, every thread asks before its next attempt. When a handler's thread
-    ends, its connections are closed.
+    After an attempt, a connection is closed if it is broken or older than
+    ``CONN_MAX_AGE``, as after a request. Before an attempt, an idle connection is tested,
+    so that the attempt does not fail because of a restart of the database. If one
+    connection is broken, every thread tests its own before its next attempt. The
+    connections of a handler's thread are closed when the thread ends.
 
-    It is found by itself where Django is loaded and configured when the worker starts.
+    A worker adds this middleware itself if Django is loaded and configured at its start.
     """
 
     def __init__(self) -> None:
@@ -42,48 +44,51 @@ class DjangoConnections(Middleware):
         self._asked_for = 0
 
     def around(self, attempt: Attempt) -> _Looked:
-        """Look before and after; ``async def`` handlers have the one thread in which Django runs their queries."""
+        """Check before and after. Django runs the queries of ``async def`` in one thread."""
         return _Looked(self)
 
     def before_attempt(self) -> None:
-        """In the handler's thread: no connection that it will find here is broken."""
+        """Close broken connections of the handler's thread."""
         at_thread_end(_close_all)
-        now, broken = time.monotonic(), self._broken
-        asks = (
-            now - getattr(self._own, "at", 0.0) > _UNASKED_SECONDS
-            or getattr(self._own, "broken", 0) != broken
-        )
+        now = time.monotonic()
+        broken = self._broken
+        is_old = now - getattr(self._own, "at", 0.0) > _UNASKED_SECONDS
+        tests = is_old or getattr(self._own, "broken", 0) != broken
         for connection in _connections():
             connection.close_if_unusable_or_obsolete()
-            is_idle = (
-                connection.connection is not None and not connection.in_atomic_block
-            )
-            if asks and is_idle and not connection.is_usable():
+            if not tests or connection.connection is None or connection.in_atomic_block:
+                continue
+
+            if not connection.is_usable():
                 connection.close()
-        if asks:
-            self._own.at, self._own.broken = now, broken
+
+        if tests:
+            self._own.at = now
+            self._own.broken = broken
 
     def after_attempt(self) -> None:
-        """In the handler's thread: nothing is kept that is old or broken."""
+        """Close old and broken connections of the handler's thread."""
         for connection in _connections():
             failed = connection.errors_occurred and connection.connection is not None
             connection.close_if_unusable_or_obsolete()
             if failed and connection.connection is None:
                 self._broken += 1
+
         self._own.at = time.monotonic()
 
     @property
     def wants_look(self) -> bool:
-        """Whether the thread of ``async def`` handlers is to be looked at: not for every attempt, it is shared."""
+        """Whether to check the shared thread of ``async def`` handlers before an attempt."""
         now = time.monotonic()
         if self._asked_for == self._broken and now - self._asked_at <= _UNASKED_SECONDS:
             return False
+
         self._asked_at, self._asked_for = now, self._broken
         return True
 
 
 class _Looked:
-    """Around one attempt. A plain handler's is entered in its thread, an asynchronous one's in the event loop."""
+    """The checks around one attempt, in its thread or in the event loop."""
 
     def __init__(self, keeper: DjangoConnections) -> None:
         self._keeper = keeper
@@ -115,21 +120,20 @@ class _Looked:
 
 
 def found(given: Iterable[Middleware]) -> tuple[Middleware, ...]:
-    """What this program needs and does not name: the connections of Django, where Django is there and set up."""
+    """``DjangoConnections``, if Django is configured and the list has none."""
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if settings is None or not settings.configured or not settings.DATABASES:
         return ()
-    return (
-        ()
-        if any(isinstance(one, DjangoConnections) for one in given)
-        else (DjangoConnections(),)
-    )
+    if any(isinstance(one, DjangoConnections) for one in given):
+        return ()
+    return (DjangoConnections(),)
 
 
 async def let_go() -> None:
-    """Close what ``async def`` handlers of this event loop have left in the thread of their queries.
+    """Close the connections that ``async def`` handlers of this event loop left open.
 
-    That thread is Django's, and may be the program's own: what is amid a transaction there is no handler's, and stays.
+    Django's thread for them may be the program's own. Therefore a connection inside a
+    transaction, which is not a handler's, stays open.
     """
     loop = asyncio.get_running_loop()
     if loop in _loops:

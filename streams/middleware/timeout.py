@@ -11,16 +11,19 @@ from streams.quantities import Seconds
 
 
 class Timeout(Middleware):
-    """Cancels attempts that take too long; they count as failed with a ``TimeoutError``.
+    """Cancels attempts that take too long; they fail with a ``TimeoutError``.
 
-    Enforced by the runners' deadlines, so it costs no timer and no hook. A handler's own ``timeout`` wins.
+    The runners' deadlines enforce it, without a timer and a hook. A handler's own
+    ``timeout`` comes first.
 
     Args:
-        seconds: for every type, or a ``timedelta``; None: no limit for types that are not in ``types``.
-        types: seconds by event type.
+        seconds: seconds, or a ``timedelta``, for every type; None: no limit for types
+            that are not in ``types``.
+        types: seconds, or a ``timedelta``, by event type.
 
     Raises:
-        ConfigurationError: a limit is not a number of seconds above 0, or there is none at all.
+        ConfigurationError: a limit is not a number of seconds above 0, or there is no
+            limit.
     """
 
     def __init__(
@@ -34,21 +37,19 @@ class Timeout(Middleware):
         )
         if seconds is not None:
             limits[None] = seconds
+
         if not limits:
             raise ConfigurationError(
-                "Timeout takes seconds, e.g. Timeout(30.0) or Timeout(types={'order.paid': 5.0})"
+                "Timeout takes seconds, e.g. Timeout(30.0) "
+                "or Timeout(types={'order.paid': 5.0})"
             )
-        self._limits = {
-            kind: checked_seconds(
-                f"Timeout: {_where(kind)}", limit, 0, 999_999_999, above=True
-            )
-            for kind, limit in limits.items()
-        }
+
+        self._limits: dict[str | None, float] = {}
+        for kind, limit in limits.items():
+            name = "Timeout: seconds" if kind is None else f"Timeout: types[{kind!r}]"
+            checked = checked_seconds(name, limit, 0, 999_999_999, above=True)
+            self._limits[kind] = checked
 
     def timeouts(self) -> Mapping[str | None, float]:
         """The limits."""
         return self._limits
-
-
-def _where(kind: str | None) -> str:
-    return "seconds" if kind is None else f"types[{kind!r}]"

@@ -1,1 +1,1 @@
-"""The roles of a worker process, from start to orderly end."""
+"""The roles of a worker process, from its start to its orderly end."""

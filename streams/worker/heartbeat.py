@@ -1,4 +1,4 @@
-"""The recorder: lets everybody see what a worker does, by figures of each minute and hour on the server."""
+"""The heartbeat of a worker: its presence and its statistics, stored on the server."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from streams.version import __version__
 
 logger = logger_of("worker")
 EVERY = 10.0
-"""Seconds between two notes."""
+"""Seconds between two heartbeats."""
 _LOOK = 1.0
-"""Seconds between two looks whether a suspect runs alone: nothing else of the process starts then, which is told."""
+"""Seconds between two checks for a suspect, whose process starts nothing else."""
 _AT_ONCE = 32
-"""So many groups are noted in one go."""
+"""The most groups whose statistics are written at once."""
 _MOST_RUNS = 20
-"""Of what runs longest, so much is written down with its time."""
+"""The most attempts of a group that are listed with their start."""
 _COUNTED = ("fetched", "done", "retried", "dead", "snoozed", "limited", "lost")
 
 
-class Recorder:
-    """Writes down what the consumers of a worker did: one command per group and ten seconds, whatever they do.
+class Heartbeat:
+    """Writes the statistics of a worker's consumers: a command per group and ten seconds.
 
-    Figures that cannot be written are written the next time. They are no part of any promise: a worker that is killed
-    takes up to ten seconds of them along.
+    Statistics that cannot be written are kept for the next time. They are not
+    guaranteed: a killed worker loses those of the last ten seconds.
 
     Args:
         broker: an open broker.
-        consumers: of the worker.
-        worker: its name.
+        consumers: the consumers of the worker.
+        worker: the worker's name.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Recorder:
         self._broker = broker
 
     async def run(self) -> None:
-        """Write until cancelled; a last time is for ``record`` to say that the worker leaves."""
+        """Write until cancelled. The last write is a call of ``record``."""
         self._since = self._broker.clock.now()
         while True:
             await self.record()
             await self._until_next()
 
     async def _until_next(self) -> None:
-        """Wait for the time of the next note, or until the process is kept free for a suspect, or no more."""
+        """Wait for the next heartbeat, or until a suspect's time alone begins or ends."""
         told = self._kept_for
         for _ in range(math.ceil(EVERY / _LOOK)):
             await asyncio.sleep(min(EVERY, _LOOK))
@@ -77,9 +77,10 @@ class Recorder:
         return [consumer.kept_for for consumer in self._consumers]
 
     async def record(self, *, leaves: bool = False) -> None:
-        """Write down what was done since the last time. ``leaves``: the worker ends, and is there no more."""
-        for first in range(0, len(self._consumers), _AT_ONCE):
-            some = range(first, min(first + _AT_ONCE, len(self._consumers)))
+        """Write the statistics since the last time. ``leaves``: the worker ends."""
+        every = range(len(self._consumers))
+        for first in every[::_AT_ONCE]:
+            some = every[first : first + _AT_ONCE]
             await asyncio.gather(*(self._note(at, leaves=leaves) for at in some))
 
     async def _note(self, at: int, *, leaves: bool) -> None:
@@ -88,20 +89,25 @@ class Recorder:
         before = self._written[at]
         amounts = {name: counted[name] - before.get(name, 0) for name in _COUNTED}
         now = time.monotonic()
-        rate = amounts["done"] / max(1.0, now - self._written_at[at]) if before else 0.0
-        said = (
-            None if leaves else self._presence(at, consumer) | {"rate": round(rate, 2)}
-        )
+        rate = 0.0
+        if before:
+            rate = amounts["done"] / max(1.0, now - self._written_at[at])
+
+        said = None if leaves else self._presence(at, consumer, rate)
         try:
             await self._stores[at].count(amounts, self._worker, said)
         except BrokerError as error:
-            logger.debug("figures wait", extra={"error": str(error)})
+            logger.debug(
+                "statistics not written; will retry", extra={"error": str(error)}
+            )
         else:
-            self._written[at], self._written_at[at] = counted, now
+            self._written[at] = counted
+            self._written_at[at] = now
 
-    def _presence(self, at: int, consumer: Consumer) -> dict[str, Any]:
+    def _presence(self, at: int, consumer: Consumer, rate: float) -> dict[str, Any]:
         said = {"kept_for": consumer.kept_for} if consumer.kept_for else {}
         return said | {
+            "rate": round(rate, 2),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": __version__,
@@ -118,9 +124,14 @@ class Recorder:
         }
 
     def _runs(self, at: int, consumer: Consumer) -> dict[str, float]:
-        """What runs longest, with when it was first seen here: a run costs nothing more for it than it does."""
-        now, before = round(self._broker.clock.now(), 3), self._seen[at]
-        seen = self._seen[at] = {
+        """The longest attempts with the time of the first heartbeat that saw them.
+
+        The start itself is not recorded, so that attempts pay nothing for this.
+        """
+        now = round(self._broker.clock.now(), 3)
+        before = self._seen[at]
+        seen = {
             place: before.get(place, now) for place in consumer.running[:_MOST_RUNS]
         }
+        self._seen[at] = seen
         return {member(*place): since for place, since in seen.items()}

@@ -1,7 +1,7 @@
-"""The lifeline: a socket between a supervisor and each process that it started.
+"""The lifeline: a socket between a supervisor and each of its processes.
 
-Along it a process tells how far it came, one JSON object per line. Its end tells a process that the supervisor is gone,
-however it went: the kernel closes what a killed process held open. The process then stops in order.
+The process reports its progress, one JSON object per line. If the supervisor ends, even
+by a kill, the kernel closes its end, and the process shuts down in order.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from typing import Self
 import orjson
 
 VARIABLE = "STREAMS_LIFELINE"
-"""Environment variable with the descriptor of the lifeline and the name of the process."""
+"""Environment variable with the descriptor of the socket and the name of the process."""
 
 READY = "ready"
-"""Loaded, and about to connect. ``hold``: URL of the embedded server that has to outlive this process."""
+"""The program is loaded and connects next.
+
+``hold``: the URL of the embedded server that has to outlive this process.
+"""
 REACHED = "reached"
-"""The server let this process in."""
+"""The server has accepted this process."""
 HOPELESS = "hopeless"
-"""About to end, for a reason that starting again does not mend."""
+"""The process ends for a reason that a restart cannot remove."""
 UNREACHABLE = "unreachable"
-"""About to end before it began, because the server cannot be reached."""
+"""The process ends before it began, because the server cannot be reached."""
 
 
 class Lifeline:
-    """The end that a supervised process holds.
+    """A supervised process's end of the socket.
 
     Attributes:
-        name: what the supervisor calls this process: ``1``, ``2`` …
+        name: the supervisor's name of this process: ``1``, ``2`` …
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -43,10 +46,14 @@ class Lifeline:
 
     @classmethod
     def take(cls) -> Self | None:
-        """That of this process; None if no supervisor started it. What this process starts does not find it again."""
+        """The lifeline of this process; None if no supervisor started it.
+
+        Children of this process do not inherit it.
+        """
         descriptor, _, name = os.environ.pop(VARIABLE, "").partition(":")
         if not descriptor.isdecimal():
             return None
+
         lifeline = cls(int(descriptor), name)
         _taken.append(lifeline)
         threading.Thread(
@@ -59,7 +66,7 @@ class Lifeline:
         try:
             self._socket.sendall(orjson.dumps({"word": word, **facts}) + b"\n")
         except OSError:
-            return  # The watching thread has noticed as well.
+            return  # The watching thread stops the process.
 
     def _watch(self) -> None:
         try:
@@ -67,7 +74,8 @@ class Lifeline:
                 continue
         except OSError:
             return
-        # The way of a signal, not a call into the event loop: it works while a handler blocks the loop, too.
+
+        # A signal also works while a handler blocks the event loop.
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -80,11 +88,11 @@ def is_supervised() -> bool:
 
 
 @contextlib.contextmanager
-def starting_deaf() -> Iterator[None]:
-    """What is started while inside keeps Ctrl-C waiting until it calls ``hearing``.
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes here that block Ctrl-C until they call ``interrupts_allowed``.
 
-    A terminal sends Ctrl-C to a supervisor and to each process of it. In one that still imports it would end in a
-    traceback; the supervisor passes the order on as SIGTERM, which ends such a process without a word.
+    A terminal sends Ctrl-C to a supervisor and to each of its processes. A process that
+    still imports would end with a traceback. SIGTERM from the supervisor ends it silently.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -94,11 +102,12 @@ def starting_deaf() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hearing() -> Iterator[None]:
-    """Let Ctrl-C reach a supervised process while inside, where it is an order to stop. Before and after, it waits."""
+def interrupts_allowed() -> Iterator[None]:
+    """Let Ctrl-C reach a supervised process, which handles it as an order to stop."""
     if not is_supervised():
         yield
         return
+
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""What all groups of a worker share, and the plans of partitions."""
+"""The options that all groups of a worker share, and the plans of partitions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from streams.settings import Settings, Wait
 
 
 def _nothing() -> None:
-    """Nobody needs to know."""
+    """The default callback."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """What all groups of a process share.
+    """The options that all groups of a process share.
 
     Attributes:
-        levels: of the streams.
-        serve: those of the levels whose events are taken; None: all of them.
+        levels: the levels of the streams.
+        serve: the levels whose events the worker handles; None: all of them.
         max_event_bytes: the largest body.
-        grace_period: seconds that running handlers get to finish at shutdown.
+        grace_period: seconds for which a shutdown lets handlers run.
         cancel_grace: seconds that a cancelled handler gets to end.
-        middleware: what wraps every attempt, outermost first.
-        name: of the worker; made from host, process and start if empty.
-        wait: for what is waited at the start.
+        middleware: the middleware around every attempt, outermost first.
+        name: the worker's name; made from host, process and start if empty.
+        wait: what the worker waits for at its start; see ``Wait``.
         on_reached: called when the server has answered for the first time.
     """
 
@@ -46,7 +46,7 @@ class ServiceOptions:
 def service_options(
     settings: Settings, middleware: Iterable[Middleware]
 ) -> ServiceOptions:
-    """What the settings say."""
+    """The options in the settings."""
     return ServiceOptions(
         settings.levels,
         settings.max_event_bytes,
@@ -63,7 +63,7 @@ def of_partition(plan: GroupPlan, number: int) -> GroupPlan:
 
 
 def every_partition(plans: Iterable[GroupPlan]) -> list[GroupPlan]:
-    """A plan for each partition of each stream, for who serves all of them by itself."""
+    """A plan for each partition of each stream, to serve all of them in one process."""
     return [
         of_partition(plan, number)
         for plan in plans

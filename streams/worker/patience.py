@@ -1,4 +1,4 @@
-"""Waiting for a server that is away when a program starts."""
+"""Waiting for a server that is unavailable at the start of a program."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from streams.settings import Wait
 
 
 def is_waited_out(wait: Wait, error: BaseException) -> bool:
-    """Whether a program with this setting waits until the trouble has passed."""
+    """Whether a program with this setting waits until the error has passed."""
     if isinstance(error, WrongCredentials):
         return wait == "always"
     if isinstance(error, CommandRefused) and "unknown command" in str(error):
-        return False  # A server that is too old, or none of its kind.
+        return False  # The server is too old, or of another kind.
     return wait != "never" and isinstance(error, OUTAGE)
 
 
 async def opened(broker: Broker, wait: Wait) -> Broker:
-    """The broker, connected; or not yet, if that is waited out. It is closed if it cannot be opened."""
+    """Connect the broker, or leave it unconnected if the program waits for the server.
+
+    It is closed if it cannot be opened.
+    """
     try:
         await broker.connect()
     except BaseException as error:
         if not is_waited_out(wait, error):
             await broker.close()
             raise
+
     return broker
 
 
 async def reach(broker: Broker, who: str, wait: Wait) -> None:
-    """Return once the server answers, however long that takes. One line says that it is away, one that it is back.
+    """Wait until the server answers. The outage and its end are logged in one line each.
 
     Args:
-        broker: whose server.
-        who: waits, for ``broker.outages``.
+        broker: the broker of the server.
+        who: the name of the waiting program, for ``broker.outages``.
         wait: see ``Wait``.
 
     Raises:
-        StreamsError: the server cannot be reached, for a reason that is not waited out.
+        StreamsError: the server cannot be reached, and ``wait`` excludes this reason.
     """
     backoff = Backoff()
     try:
@@ -49,6 +53,7 @@ async def reach(broker: Broker, who: str, wait: Wait) -> None:
             except StreamsError as error:
                 if not is_waited_out(wait, error):
                     raise
+
                 broker.outages.away(who, error)
                 await asyncio.sleep(backoff.next())
             else:
@@ -59,14 +64,15 @@ async def reach(broker: Broker, who: str, wait: Wait) -> None:
 
 
 class Recovering:
-    """Sees a program that serves requests through outages, at its start or later.
+    """Observes outages for a program that serves requests.
 
-    Requests fail with ``BrokerUnavailable`` meanwhile, and connections come back with the first one that does not;
-    this only tells the log, and reads the server's clock, when that is.
+    During an outage requests fail with ``BrokerUnavailable``. The first request after it
+    connects again. This class only logs the end of the outage, and reads the server's
+    clock then.
 
     Args:
-        broker: whose server.
-        who: serves.
+        broker: the broker of the server.
+        who: the name of the program.
     """
 
     def __init__(self, broker: Broker, who: str) -> None:
@@ -75,19 +81,19 @@ class Recovering:
         self._task: asyncio.Task[None] | None = None
 
     def report(self, error: StreamsError) -> None:
-        """A call failed because the server does not answer, or refuses."""
+        """Report a call that failed because of the server."""
         self._broker.outages.away(self._who, error)
         self.start()
 
     def start(self) -> None:
-        """Wait for the server, unless that is done already."""
+        """Start to wait for the server, unless a task waits already."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(
                 reach(self._broker, self._who, "always"), name="streams-recovering"
             )
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

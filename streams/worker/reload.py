@@ -1,4 +1,7 @@
-"""Which files belong to a target, and when they change. For development only; needs the extra ``reload``."""
+"""The files of a worker's program and their changes, for development.
+
+It needs the extra ``reload``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def folder_of(target: str) -> Path:
-    """The folder that the target of a worker is imported from; of an installed package, its own. Imports nothing.
+    """The folder of a worker's target, found without an import.
+
+    For an installed package it is the package's own folder.
 
     Raises:
         ConfigurationError: there is no such folder.
@@ -27,29 +32,34 @@ def folder_of(target: str) -> Path:
         folder = Path(place).resolve().parent
     else:
         folder = _folder_of_module(place.partition(".")[0])
+
     if not folder.is_dir():
         raise ConfigurationError(
             f"there is no folder {folder}, so its files cannot be watched"
         )
+
     return folder
 
 
 def _folder_of_module(name: str) -> Path:
     found = importlib.machinery.PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
     if found is None:
-        # Importing it says so, and a file that is written later is noticed.
+        # The import will fail with an error. A file that is added later is watched.
         return Path.cwd()
+
     if found.submodule_search_locations:
         package = Path(next(iter(found.submodule_search_locations)))
-        return package if package.parent.name in _INSTALLED else package.parent
+        is_installed = package.parent.name in _INSTALLED
+        return package if is_installed else package.parent
+
     return Path(found.origin).parent if found.origin else Path.cwd()
 
 
 class FolderWatch:
-    """Python and env files below a folder. What changes between entering and leaving is noticed.
+    """Watches the Python and env files below a folder while it is open.
 
     Args:
-        folder: as from ``folder_of``.
+        folder: a folder from ``folder_of``.
 
     Raises:
         ConfigurationError: the extra is not installed.
@@ -62,6 +72,7 @@ class FolderWatch:
             raise ConfigurationError(
                 "--reload needs one more package: pip install 'streams[reload]'"
             ) from None
+
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         is_python = watchfiles.PythonFilter()
 
@@ -80,15 +91,17 @@ class FolderWatch:
         self._next.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._next
+
         await self._changes.aclose()
 
     async def changed(self) -> list[str]:
-        """Wait for a change; the names of the files, relative to the folder."""
+        """Wait for a change; returns the names of the files, relative to the folder."""
         changes = await self._next
         await self._ask()
-        return sorted({str(Path(path).relative_to(self.folder)) for _, path in changes})
+        paths = {Path(path).relative_to(self.folder) for _, path in changes}
+        return sorted(map(str, paths))
 
     async def _ask(self) -> None:
         self._next = asyncio.ensure_future(anext(self._changes))
-        # With its first step the watch on the folder stands.
+        # The first step of the task sets up the watch on the folder.
         await asyncio.sleep(0)

@@ -1,18 +1,19 @@
-"""One call of ``Pipeline.run``, from the call on: its coroutine may begin much later."""
+"""One call of ``Pipeline.run``, whose coroutine may begin much later."""
 
 from __future__ import annotations
 
 from streams.worker.service import Service
 
 
-class Run:
-    """What ``Pipeline.stop`` tells to end: a run that is scheduled, one that opens connections, or one that serves.
+class WorkerRun:
+    """A run that ``Pipeline.stop`` can end: before it begins, while it opens, or later.
 
-    It lives as long as its coroutine, so one that nobody ever awaits leaves nothing behind.
+    It lives as long as its coroutine, so that a coroutine without an await leaves nothing
+    behind.
 
     Attributes:
-        is_begun: whether its coroutine was entered.
-        is_stopped: whether it was told to end.
+        is_begun: whether its coroutine has started.
+        is_stopped: whether ``stop`` was called.
     """
 
     def __init__(self) -> None:
@@ -21,13 +22,13 @@ class Run:
         self._service: Service | None = None
 
     def stop(self) -> None:
-        """End in order; called again: now. Before there is anything to end, nothing begins."""
-        # In this order, and the other one in ``serve``: a thread may call this while the run begins.
+        """End after the handlers; a second call cancels them. A run may not have begun."""
+        # ``serve`` has the reverse order, because another thread may call this meanwhile.
         self.is_stopped = True
         if self._service is not None:
             self._service.stop()
 
     def serve(self, service: Service) -> bool:
-        """Hand orders to this service from now on; False if it need not begin."""
+        """Pass stops to this service from now on; False if the run is stopped already."""
         self._service = service
         return not self.is_stopped

@@ -1,4 +1,4 @@
-"""The scheduler: moves delayed events onto their stream when they are due."""
+"""The scheduler: moves scheduled events to their stream when they are due."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _LONG = 60.0
 
 
 class Scheduler:
-    """Promotes the delayed events of one stream. Any number may run: each event is moved once, by whoever comes first.
+    """Moves the due events of one stream. Several may run: each event is moved once.
 
-    While something is scheduled it looks at least every 0.5 s and exactly at the next due time that it knows; while
-    nothing is, once a second; among many it is told by the process's lookout instead.
+    With scheduled events it polls at least every 0.5 s, and at the next due time that it
+    knows. Without any it polls once a second, or, if the process has many schedulers,
+    waits for a notice of the process's lookout.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
-        levels: of the stream.
+        levels: the levels of the stream.
 
     Attributes:
-        promoted: how many events this one has moved.
+        promoted: the number of events that this scheduler has moved.
     """
 
     def __init__(
@@ -83,15 +84,16 @@ class Scheduler:
             except AccessDenied:
                 raise
             except OUTAGE as error:
-                # It may be this one only that is refused.
+                # Other roles may not get this refusal, and would not report it.
                 if isinstance(error, CommandRefused):
                     self._outages.away(who, error)
+
                 wait = backoff.next()
             except BrokerError as error:
-                logger.error(  # noqa: TRY400
-                    "cannot promote", extra={"where": self.stream, "error": str(error)}
-                )
+                extra = {"where": self.stream, "error": str(error)}
+                logger.error("cannot promote", extra=extra)  # noqa: TRY400
                 wait = 5.0
+
             try:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
@@ -99,10 +101,10 @@ class Scheduler:
                 continue
 
     async def _until_scheduled(self) -> None:
-        """Wait, with all others that do, until something is scheduled.
+        """Wait, together with other schedulers, until an event is scheduled.
 
         Raises:
-            BrokerUnavailable: the server is away.
+            BrokerUnavailable: the server is unavailable.
         """
         self._watch = watch = self._lookout.watch({}, (self._scheduling.waits_for,))
         try:
@@ -113,7 +115,7 @@ class Scheduler:
             self._lookout.forget(watch)
 
     async def promote(self) -> float:
-        """Move one batch of due events; returns the seconds to wait before the next look."""
+        """Move one batch of due events; returns the seconds until the next poll."""
         promotion = await self._scheduling.promote(_BATCH)
         self.promoted += promotion.moved
         self._is_empty = promotion.next_due is None

@@ -1,4 +1,4 @@
-"""The service: consumers, reclaimers and schedulers of a process, from start to orderly end."""
+"""The service: all roles of a worker process, from its start to its orderly end."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from streams.handlers.plans import GroupPlan
 from streams.handlers.routes import busy_threads, end_threads
 from streams.middleware.django_connections import let_go
 from streams.reclaimer import Reclaimer
-from streams.worker.assignment import Balance
-from streams.worker.lifeline import hearing, is_supervised
+from streams.worker.assignment import Assignment
+from streams.worker.lifeline import interrupts_allowed, is_supervised
 from streams.worker.options import ServiceOptions
 from streams.worker.patience import reach
-from streams.worker.roles import Crew
+from streams.worker.roles import WorkerRoles, first_failure
 from streams.worker.scheduler import Scheduler
 
 logger = logger_of("worker")
 
 EXIT_FORCED = 70
-"""Exit code when the process had to be ended because a handler did not let go (sysexits: internal software error)."""
+"""Exit code of a process whose handler ignored its cancellation (sysexits: EX_SOFTWARE)."""
 STOP_SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGHUP")
     if hasattr(signal, name)
 )
-"""What asks a worker to stop in order: its orchestrator, its user, or the terminal that goes away."""
+"""The signals of an orchestrator, a user or a closing terminal, which stop a worker."""
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 _LAST_RESORT = 10.0
 _FAREWELL = 1.0
@@ -46,16 +46,18 @@ _LETTING_GO = 3.0
 class Service:
     """Runs a consumer and a reclaimer for every group, and a scheduler for every stream.
 
-    Of a stream with partitions it serves those that fall to this worker; see ``streams.worker.assignment``.
+    Of a stream with partitions it serves this worker's share; see
+    ``streams.worker.assignment``.
 
-    Shutdown, in this order: reclaimers and schedulers stop; consumers stop fetching; running handlers get the grace
-    period; what is left is cancelled and given back; outcomes are written; connections close. Leases are renewed until
-    the last handler ended.
+    A shutdown has these steps: reclaimers and schedulers stop; consumers stop fetching;
+    handlers get the grace period; the remaining ones are cancelled and their events given
+    back; outcomes are written; connections close. Leases are renewed until the last
+    handler has ended.
 
-    A server that is away at the start is waited for, as ``options.wait`` says.
+    ``options.wait`` decides whether it waits for an unavailable server at the start.
 
     Args:
-        broker: open, or to be opened when it runs.
+        broker: a broker, which the service opens if it is not open.
         plans: the groups.
         options: see ``ServiceOptions``.
     """
@@ -68,14 +70,13 @@ class Service:
     ) -> None:
         self.options = options = options or ServiceOptions()
         self.name = options.name or consumer_name()
-        self._crew = Crew(
-            broker,
-            [plan for plan in plans if plan.partitions.count == 1],
-            options,
-            self.name,
-        )
-        spread = [plan for plan in plans if plan.partitions.count > 1]
-        self.balances = [Balance(broker, plan, options, self.name) for plan in spread]
+        plain = [plan for plan in plans if plan.partitions.count == 1]
+        self._roles = WorkerRoles(broker, plain, options, self.name)
+        self.assignments = [
+            Assignment(broker, plan, options, self.name)
+            for plan in plans
+            if plan.partitions.count > 1
+        ]
         self._plans = plans
         self._broker = broker
         self._orders = {"call": 0, "signal": 0}
@@ -86,35 +87,31 @@ class Service:
 
     @property
     def consumers(self) -> list[Consumer]:
-        """The consumers, of partitions those that are served at this moment."""
-        return [
-            *self._crew.consumers,
-            *(consumer for balance in self.balances for consumer in balance.consumers),
-        ]
+        """The consumers, with those of the present partitions."""
+        return [role for roles in self._all_roles() for role in roles.consumers]
 
     @property
     def reclaimers(self) -> list[Reclaimer]:
-        """As ``consumers``."""
-        return [
-            *self._crew.reclaimers,
-            *(role for crew in self._others() for role in crew.reclaimers),
-        ]
+        """The reclaimers, with those of the present partitions."""
+        return [role for roles in self._all_roles() for role in roles.reclaimers]
 
     @property
     def schedulers(self) -> list[Scheduler]:
-        """As ``consumers``."""
-        return [
-            *self._crew.schedulers,
-            *(role for crew in self._others() for role in crew.schedulers),
-        ]
+        """The schedulers, with those of the present partitions."""
+        return [role for roles in self._all_roles() for role in roles.schedulers]
 
-    def _others(self) -> list[Crew]:
-        return [crew for balance in self.balances for crew in balance.crews]
+    def _all_roles(self) -> list[WorkerRoles]:
+        found = [self._roles]
+        for assignment in self.assignments:
+            found += assignment.roles
+
+        return found
 
     def stop(self) -> None:
-        """Shut down in order; called again: now.
+        """Shut down in order; a second call cancels the handlers.
 
-        A signal and a call are one order: a web server that is told to end ends what runs in it, too.
+        A signal and a call count as one, because a stopped web server also stops the
+        service that runs in it.
         """
         self._take("call")
 
@@ -123,6 +120,7 @@ class Service:
         self._is_asked_to_stop = True
         if self._orders[way] <= self._stops:
             return
+
         self._stops = self._orders[way]
         self._stop_news.set()
         grace = self.options.grace_period
@@ -131,23 +129,28 @@ class Service:
             logger.info("stopping", extra={"running": busy, "grace": grace})
         elif self._stops == 2:
             logger.warning(
-                "stopping now: running handlers are cancelled and their entries given back"
+                "stopping now: "
+                "running handlers are cancelled and their entries given back"
             )
-        self._crew.stop(grace)
-        for balance in self.balances:
-            balance.stop(grace)
+
+        self._roles.stop(grace)
+        for assignment in self.assignments:
+            assignment.stop(grace)
 
     async def run(self, *, signals: bool = True) -> None:
-        """Run until ``stop`` is called or a signal (SIGTERM, SIGINT, SIGHUP) arrives; a second signal ends it now.
+        """Run until ``stop`` or a signal (SIGTERM, SIGINT, SIGHUP).
+
+        A second signal cancels the handlers.
 
         Args:
-            signals: whether signals end it. They do so in the main thread only, and whatever handled them before is
-                told as well.
+            signals: whether signals end it. They do so in the main thread only, and their
+                earlier handlers are called as well.
 
         Raises:
             AccessDenied: the credentials or permissions do not suffice.
-            BrokerUnavailable: the server cannot be reached at the start, and is not to be waited for.
-            ConfigurationError: a stream is declared otherwise, e.g. for one group that is not the one to serve.
+            BrokerUnavailable: the server cannot be reached at the start, and
+                ``options.wait`` is ``never``.
+            ConfigurationError: a stream has another declaration, e.g. for another group.
         """
         with self._signals() if signals else contextlib.nullcontext():
             if await self._is_reached():
@@ -157,119 +160,107 @@ class Service:
                     await end_handlers()
 
     async def _is_reached(self) -> bool:
-        """Wait for the server; False if told to stop before it answered."""
+        """Wait for the server; False if the service is stopped before it answers."""
         if not self._broker.was_reached:
-            reaching = asyncio.create_task(
-                reach(self._broker, self.name, self.options.wait)
-            )
+            reached = reach(self._broker, self.name, self.options.wait)
+            reaching = asyncio.create_task(reached)
             stopping = asyncio.create_task(self._stop_news.wait())
+            both = (reaching, stopping)
             try:
-                await asyncio.wait(
-                    (reaching, stopping), return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not reaching.done():
                     logger.info("stopped before the server was there")
                     return False
+
                 reaching.result()
             finally:
-                for task in (reaching, stopping):
+                for task in both:
                     task.cancel()
-                await asyncio.gather(reaching, stopping, return_exceptions=True)
+
+                await asyncio.gather(*both, return_exceptions=True)
+
         self.options.on_reached()
         return True
 
     async def _serve(self) -> None:
         counted = self.consumers
         logger.info("started", extra=self._who())
-        self._tasks = {
-            f"balance {balance.where}": asyncio.create_task(balance.run())
-            for balance in self.balances
-        }
-        if self._crew.consumers:
-            self._tasks["crew"] = asyncio.create_task(
-                self._crew.run(self.options.grace_period)
-            )
+        for assignment in self.assignments:
+            run = asyncio.create_task(assignment.run())
+            self._tasks[f"balance {assignment.where}"] = run
+
         tasks = list(self._tasks.values())
+        if self._roles.consumers:
+            run = asyncio.create_task(self._roles.run(self.options.grace_period))
+            tasks.append(run)
+
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [
-                task
-                for task in tasks
-                if task.done() and not task.cancelled() and task.exception()
-            ]
-            if failed:
-                self.stop()
-                await asyncio.wait(tasks)
-                failed[0].result()
+            await first_failure(tasks, self.stop)
         finally:
-            counted += [
-                consumer for consumer in self.consumers if consumer not in counted
-            ]
+            counted += [one for one in self.consumers if one not in counted]
             for task in tasks:
                 task.cancel()
+
             await asyncio.gather(*tasks, return_exceptions=True)
-        # Nobody waits for figures: where the server is away they are lost, and the worker looks silent for a while.
+
+        # Without the server these statistics are lost, and the worker looks silent.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._crew.recorder.record(leaves=True)
+                await self._roles.heartbeat.record(leaves=True)
+
+        stats = [consumer.stats.as_dict() for consumer in counted]
         totals = {
-            name: sum(c.stats.as_dict()[name] for c in counted)
+            name: sum(counts[name] for counts in stats)
             for name in ("done", "retried", "dead", "released")
         }
         logger.info("stopped", extra=totals)
 
     @property
     def vitals(self) -> Vitals:
-        """How the worker is, at this moment. May be taken in any thread."""
-        ended = [
-            name
-            for name, task in list(self._tasks.items())
-            if task.done() and name != "crew"
-        ]
-        missing = (
-            *ended,
-            *(name for crew in (self._crew, *self._others()) for name in crew.missing),
-        )
+        """The present state of the worker. Any thread may read it."""
+        missing = [name for name, task in list(self._tasks.items()) if task.done()]
+        for roles in self._all_roles():
+            missing += roles.missing
+
         return Vitals(
             self.name,
             self._is_asked_to_stop,
-            tuple(c.vitals for c in self.consumers),
-            missing,
+            tuple(consumer.vitals for consumer in self.consumers),
+            tuple(missing),
         )
 
     @property
     def abandoned(self) -> int:
-        """Handlers that did not end when they were told to; plain ones run in threads, which nothing can end."""
-        return (
-            sum(len(consumer.abandoned) for consumer in self.consumers) + busy_threads()
-        )
+        """The number of handlers that ignored their cancellation, threads included."""
+        tasks = sum(len(consumer.abandoned) for consumer in self.consumers)
+        return tasks + busy_threads()
 
     def _who(self) -> dict[str, str]:
         who = {"worker": self.name, "server": self._broker.address}
         if self.options.serve is not None:
             who["levels"] = ",".join(map(str, self.options.serve.ascending))
-        return who | {
-            "groups": ",".join(f"{plan.stream}/{plan.group}" for plan in self._plans)
-        }
+
+        groups = [f"{plan.stream}/{plan.group}" for plan in self._plans]
+        return who | {"groups": ",".join(groups)}
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Handle signals while inside.
+        """Handle signals while open.
 
-        Plain signal handlers, not the loop's own: they run even while a handler blocks the event loop, and then start
-        the timer that ends the process when nothing else can.
+        Plain signal handlers run even while a handler blocks the event loop, whose own
+        handlers would not. They start the timer that ends the process in the last resort.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+
         loop = asyncio.get_running_loop()
         wait = self.options.grace_period + self.options.cancel_grace + _LAST_RESORT
         last = threading.Timer(wait, os._exit, (EXIT_FORCED,))
         last.daemon = True
-        # Taken out by the first signal. A second one may come while the first is handled, between any two steps of it:
-        # which of them is the first is decided in one step, or both would count, and what runs would be cancelled.
+        # A second signal may interrupt the handler of the first one at any step. ``pop``
+        # is one step, so that only one of them is the first.
         unused = [last]
-
         before: dict[int, SignalHandler] = {}
 
         def received(number: int, frame: FrameType | None) -> None:
@@ -277,43 +268,43 @@ class Service:
                 timer = unused.pop()
             except IndexError:
                 if number == signal.SIGTERM and is_supervised():
-                    # systemd and the supervisor both send it; to stop now the supervisor sends SIGINT.
+                    # systemd and the supervisor both send SIGTERM. The supervisor sends
+                    # SIGINT to cancel the handlers.
                     return
             else:
                 timer.start()
-            # Seen from outside at once, even while a handler blocks the loop.
+
+            # Readiness has to fail at once, even while a handler blocks the loop.
             self._is_asked_to_stop = True
             loop.call_soon_threadsafe(self._take, "signal")
             pass_on(before.get(number), number, frame)
 
-        # What is ignored stays ignored: that is how nohup keeps a worker running when its terminal goes, and a script
-        # one in the background at Ctrl-C. To a supervised process SIGINT is the supervisor's word for: now. And what is
-        # handled outside of Python (None) could not be given back.
+        # An ignored signal stays ignored, for nohup and for background jobs of scripts.
+        # A supervised process needs SIGINT from its supervisor. A handler outside of
+        # Python (None) could not be restored.
         own = (signal.SIGINT,) if is_supervised() else ()
-        unheard = (signal.SIG_IGN, None)
-        numbers = [
-            number
-            for number in STOP_SIGNALS
-            if number in own or signal.getsignal(number) not in unheard
-        ]
-        for number in numbers:
-            before[number] = signal.getsignal(number)
-            signal.signal(number, received)
+        for number in STOP_SIGNALS:
+            handler = signal.getsignal(number)
+            if number in own or handler not in (signal.SIG_IGN, None):
+                before[number] = handler
+                signal.signal(number, received)
+
         try:
-            with children_without(numbers), hearing():
+            with children_without(before), interrupts_allowed():
                 yield
         finally:
-            for taken, handler in before.items():
-                # Else somebody has taken it over since.
-                if signal.getsignal(taken) is received:
-                    signal.signal(taken, handler)
+            for number, handler in before.items():
+                # A handler that was replaced meanwhile stays.
+                if signal.getsignal(number) is received:
+                    signal.signal(number, handler)
+
             last.cancel()
 
 
 async def end_handlers() -> None:
-    """End the threads that handlers have left, and close the database connections in them; for some seconds at most.
+    """End the threads of handlers, and close their database connections, within seconds.
 
-    Where the process goes on, as in a test, nothing else would: a database with connections cannot be dropped.
+    A process that goes on, e.g. a test, could not drop a database with open connections.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LETTING_GO):
@@ -322,16 +313,16 @@ async def end_handlers() -> None:
 
 
 def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> None:
-    """Tell whatever handled a signal before: a web server that has a worker in it waits for it, too.
+    """Call the earlier handler of a signal, because e.g. a web server needs it, too.
 
-    Left out are Python's own handler of Ctrl-C and that of ``asyncio.run``: they would cancel the worker amid its end.
-    So would one that exits by raising: the program goes on to its end once the worker has come to its own.
+    Python's own handler of Ctrl-C and that of ``asyncio.run`` would cancel the worker
+    during its shutdown, so that they are not called. An exception of the handler that ends
+    the program is suppressed for the same reason: the program ends after the worker.
     """
     owner = getattr(getattr(handler, "func", None), "__self__", None)
-    if (
-        callable(handler)
-        and handler is not signal.default_int_handler
-        and not isinstance(owner, asyncio.Runner)
-    ):
+    if handler is signal.default_int_handler or isinstance(owner, asyncio.Runner):
+        return
+
+    if callable(handler):
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             handler(number, frame)

@@ -1,7 +1,7 @@
-"""The supervisor: starts the processes of a worker, starts those again that die, passes on the order to stop.
+"""The supervisor: starts, restarts and stops the processes of a worker.
 
-Each process is a fresh interpreter, not a fork: a fork of a program with threads, connections and an event loop
-inherits their locks in whatever state they are, and changed code could not be loaded in it.
+Each process is a fresh interpreter, not a fork. A fork would inherit the locks of threads,
+connections and the event loop in an arbitrary state, and could not load changed code.
 """
 
 from __future__ import annotations
@@ -36,22 +36,34 @@ _STARTS = 5
 _STEADY = 10.0
 _LONGEST_WAIT = 30.0
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_STOPS = (
+    (signal.SIGTERM, "stopping"),
+    (signal.SIGINT, "stopping now"),
+    (_KILL, "killing"),
+)
+"""The signal and the log line of the first, second and third stop."""
 _REPLACE = ((signal.SIGTERM, 1.0), (signal.SIGINT, 8.0), (_KILL, 5.0))
-"""How a process ends that a reload replaces: signals, and seconds to the next. Between them lies its hand-back."""
+"""The signals that end a process at a reload, and the seconds after each of them.
+
+In these seconds the process gives its events back.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """What is run, and how.
+    """The processes of a supervisor.
 
     Attributes:
-        command: of one process; it finds its ``Lifeline`` in its environment.
-        processes: how many.
-        watch: start them again when a file below this folder changes, and only then. None: when they die.
-        first_wait: seconds before a process that died is started again; doubled each time up to half a minute.
-        health: where the health of all processes together is served; empty: nowhere.
-        once_reached: more options for processes that begin after the server had let one in: its credentials are no
-            mistake then, and a refusal passes.
+        command: the command of one process, which finds its ``Lifeline`` in its
+            environment.
+        processes: the number of processes.
+        watch: restart them when a file below this folder changes, and only then. None:
+            restart them when they die.
+        first_wait: seconds before a dead process is restarted; doubled each time up to
+            half a minute.
+        health: the address for the health of all processes; empty: there is none.
+        once_reached: more options for processes that start after the server has accepted
+            one. Its credentials are right then, so that a refusal is temporary.
     """
 
     command: Sequence[str]
@@ -62,8 +74,8 @@ class SupervisorOptions:
     once_reached: Sequence[str] = ()
 
 
-class Child:
-    """A process of the worker, and the supervisor's end of its lifeline. It runs once.
+class WorkerProcess:
+    """A process of the worker, which runs once, and the supervisor's end of its lifeline.
 
     Args:
         name: ``1``, ``2`` …
@@ -84,16 +96,19 @@ class Child:
 
     @property
     def began(self) -> bool:
-        """Whether it came so far that it could work."""
+        """Whether it was ready to work."""
         return self.is_ready and self.last_word != lifeline.UNREACHABLE
 
     @property
     def was_steady(self) -> bool:
-        """Whether it ran for so long that its end is not one of a series."""
+        """Whether it ran so long that its end does not count as a repeated one."""
         return self.is_ready and time.monotonic() - self._ready_at > _STEADY
 
     async def run(self, command: Sequence[str]) -> int:
-        """Start it and wait for its end; returns its exit code, or the negative number of the signal that killed it."""
+        """Start it and wait for its end.
+
+        Returns its exit code, or the negative number of the signal that killed it.
+        """
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         listening = asyncio.create_task(self._listen(reader))
@@ -102,7 +117,8 @@ class Child:
         finally:
             theirs.close()
             self._over.set()
-            # Its last words are in the socket by now. Should a process of its own hold the socket open: no matter.
+            # Its last messages are in the socket by now. The timeout is for a child of
+            # its own that keeps the socket open.
             await asyncio.wait((listening,), timeout=0.2)
             await _end(listening)
             writer.close()
@@ -111,35 +127,37 @@ class Child:
     async def _run(self, command: Sequence[str], theirs: socket.socket) -> int:
         env = os.environ | {lifeline.VARIABLE: f"{theirs.fileno()}:{self.name}"}
         try:
-            with lifeline.starting_deaf():
+            with lifeline.interrupts_blocked():
                 process = await asyncio.create_subprocess_exec(
                     *command, pass_fds=(theirs.fileno(),), env=env
                 )
         except OSError as error:
-            logger.error(  # noqa: TRY400
-                "cannot start a process",
-                extra={"child": self.name, "error": str(error)},
-            )
+            extra = {"child": self.name, "error": str(error)}
+            logger.error("cannot start a process", extra=extra)  # noqa: TRY400
             return os.EX_OSERR
+
         theirs.close()
         self._process = process
         logger.info("process started", extra={"child": self.name, "pid": process.pid})
         for number in self._asked:
             self.signal(number)
+
         return await process.wait()
 
     def signal(self, number: int) -> None:
-        """Send a signal, as soon as there is a process and unless it has ended."""
+        """Send a signal, once the process has started and unless it has ended."""
         if self._process is None:
             self._asked.append(number)
             return
-        # Not its own method, which would take the exit code away from the loop if it has just ended.
+
+        # ``Process.send_signal`` would take the exit code of an ended process, which the
+        # event loop then misses.
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
     async def replace(self) -> None:
-        """End it soon: handlers get a short while, then their entries are given back."""
+        """End it soon: its handlers get a short time, then their events are given back."""
         self.is_replaced = True
         for number, seconds in _REPLACE:
             self.signal(number)
@@ -154,20 +172,22 @@ class Child:
             self.last_word = message["word"]
             if self.last_word == lifeline.REACHED:
                 self.was_reached = True
+
             if self.last_word == lifeline.READY:
                 self.is_ready, self._ready_at = True, time.monotonic()
+
             if message.get("hold"):
                 await self._hold(message["hold"])
 
 
 @dataclass(slots=True)
 class _Series:
-    """Ends in a row: of processes that had not begun, and of those that had not run for long."""
+    """The consecutive ends of processes that never began, or ran only shortly."""
 
     failed_starts: int = 0
     deaths: int = 0
 
-    def count(self, child: Child) -> None:
+    def count(self, child: WorkerProcess) -> None:
         self.failed_starts = 0 if child.began else self.failed_starts + 1
         self.deaths = 0 if child.was_steady else self.deaths + 1
 
@@ -175,11 +195,12 @@ class _Series:
 class Supervisor:
     """Keeps the processes of a worker running.
 
-    A process that dies is started again, after a wait that grows while it keeps dying. One that cannot begin (its
-    target cannot be loaded, or it dies again and again before it began) ends the worker. One that ends with 0 has ended
-    by its own wish and is not started again.
+    A dead process is restarted after a wait, which grows with each further death. If a
+    process cannot begin (its target cannot be loaded, or it dies several times before it
+    begins), the worker ends. A process that exits with code 0 is not restarted.
 
-    SIGTERM, SIGINT or SIGHUP: all processes stop in order. A second one: now. A third one: they are killed.
+    SIGTERM, SIGINT or SIGHUP stops all processes in order. A second signal cancels their
+    handlers, and a third one kills them.
 
     Args:
         options: see ``SupervisorOptions``.
@@ -187,7 +208,7 @@ class Supervisor:
 
     def __init__(self, options: SupervisorOptions) -> None:
         self.options = options
-        self._running: dict[str, Child] = {}
+        self._running: dict[str, WorkerProcess] = {}
         self._servers: dict[str, Broker] = {}
         self._stops = 0
         self._verdict = 0
@@ -197,56 +218,54 @@ class Supervisor:
         self._family = Family(options.health, options.processes)
 
     def stop(self) -> None:
-        """Stop every process in order; called again: now; a third time: kill them."""
-        at = min(self._stops, 2)
+        """Stop every process; a second call cancels handlers, a third one kills."""
+        number, word = _STOPS[min(self._stops, len(_STOPS) - 1)]
         self._stops += 1
         self._family.is_stopping = True
         self._news.set()
-        logger.info(
-            ("stopping", "stopping now", "killing")[at],
-            extra={"running": len(self._running)},
-        )
+        logger.info(word, extra={"running": len(self._running)})
         for child in self._running.values():
-            child.signal((signal.SIGTERM, signal.SIGINT, _KILL)[at])
+            child.signal(number)
 
     async def run(self) -> int:
         """Run until stopped, or until no process is left; returns the exit code.
 
-        It is 0 if every process ended in order; that of a process that cannot run, if it says why;
-        ``EXIT_CRASHING``; or ``EXIT_FORCED``, if one had to be ended.
+        It is 0 if every process ended in order; the code of a process that cannot run, if
+        it reports a reason; ``EXIT_CRASHING``; or ``EXIT_FORCED``, if one was killed.
 
         Raises:
-            ConfigurationError: files are to be watched without the extra for that, or the health address is taken.
+            ConfigurationError: the extra for watching files is missing, or the health
+                address is in use.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             stack.push_async_callback(self._release)
             await stack.enter_async_context(self._family)
-            if self.options.watch is not None:
-                changes = await stack.enter_async_context(
-                    FolderWatch(self.options.watch)
-                )
+            folder = self.options.watch
+            if folder is not None:
+                changes = await stack.enter_async_context(FolderWatch(folder))
                 watching = asyncio.create_task(self._reload(changes))
                 stack.push_async_callback(_end, watching)
-                logger.info(
-                    "watching for changes", extra={"folder": str(self.options.watch)}
-                )
-            names = [str(number + 1) for number in range(self.options.processes)]
-            codes = await asyncio.gather(*(self._keep(name) for name in names))
+                logger.info("watching for changes", extra={"folder": str(folder)})
+
+            names = map(str, range(1, self.options.processes + 1))
+            codes = await asyncio.gather(*map(self._keep, names))
+
         code = self._verdict or max(codes)
         logger.info("stopped", extra={"code": code})
         return code
 
     async def _keep(self, name: str) -> int:
-        """Keep one process running until there is no need; returns what that means for the exit code."""
+        """Keep one process running; returns its part of the exit code in the end."""
         series = _Series()
         while not self._stops:
             version = self._version
-            child = self._running[name] = Child(name, self._hold)
-            more = self.options.once_reached if self._was_reached else ()
-            code = await child.run(
-                [*self.options.command, *self._family.options_of(name), *more]
-            )
+            child = self._running[name] = WorkerProcess(name, self._hold)
+            command = [*self.options.command, *self._family.options_of(name)]
+            if self._was_reached:
+                command += self.options.once_reached
+
+            code = await child.run(command)
             self._was_reached |= child.was_reached
             del self._running[name]
             self._family.ended(name)
@@ -254,16 +273,18 @@ class Supervisor:
                 return _after_stop(code)
             if child.is_replaced:
                 continue
+
             series.count(child)
             if not await self._goes_on(child, code, series, version):
                 return 0
+
         return 0
 
     async def _goes_on(
-        self, child: Child, code: int, series: _Series, version: int
+        self, child: WorkerProcess, code: int, series: _Series, version: int
     ) -> bool:
-        """After an end that nobody asked for: whether, and when, a process takes the place of the one that ended."""
-        extra = {"child": child.name, "code": code}
+        """Wait until a process that ended by itself is to be restarted; False if never."""
+        extra: dict[str, Any] = {"child": child.name, "code": code}
         unreachable = child.last_word == lifeline.UNREACHABLE
         if self.options.watch is not None and not unreachable:
             logger.warning(
@@ -271,28 +292,29 @@ class Supervisor:
             )
             await self._pause(version)
             return True
+
         if child.last_word == lifeline.HOPELESS:
             return self._give_up(
                 "process cannot run, and to start it again would not help", code, extra
             )
+
         if code == 0:
-            logger.info("process ended by its own wish", extra=extra)
+            logger.info("worker process exited with code 0", extra=extra)
             return False
+
         if series.failed_starts >= _STARTS and self.options.watch is None:
-            told = code if unreachable else EXIT_CRASHING
-            return self._give_up(
-                f"process ended {_STARTS} times in a row before it began", told, extra
-            )
-        wait = (
-            min(_LONGEST_WAIT, self.options.first_wait * 2 ** (series.deaths - 1))
-            if series.deaths
-            else 0.0
-        )
+            verdict = code if unreachable else EXIT_CRASHING
+            why = f"process ended {_STARTS} times in a row before it began"
+            return self._give_up(why, verdict, extra)
+
+        wait = 0.0
+        if series.deaths:
+            longer = self.options.first_wait * 2 ** (series.deaths - 1)
+            wait = min(_LONGEST_WAIT, longer)
+
         wait *= random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-        logger.warning(
-            "process ended and is started again",
-            extra={**extra, "seconds": round(wait, 1)},
-        )
+        extra["seconds"] = round(wait, 1)
+        logger.warning("process ended and is started again", extra=extra)
         await self._pause(version, wait)
         return True
 
@@ -301,10 +323,11 @@ class Supervisor:
         self._verdict = self._verdict or (verdict if verdict > 0 else EXIT_CRASHING)
         if not self._stops:
             self.stop()
+
         return False
 
     async def _pause(self, version: int, seconds: float | None = None) -> None:
-        """Wait for a stop, for a change of files, or for the time to pass."""
+        """Wait for a stop, a change of files, or the end of the time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._stops and self._version == version:
@@ -318,22 +341,20 @@ class Supervisor:
             self._news.set()
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             logger.info("%s%s changed: starting again", names[0], more)
-            await asyncio.gather(
-                *(child.replace() for child in list(self._running.values()))
-            )
+            children = list(self._running.values())
+            await asyncio.gather(*(child.replace() for child in children))
 
     async def _hold(self, url: str) -> None:
-        """Use an embedded server, too: it shall not end while processes are replaced."""
+        """Connect to an embedded server, so that it outlives replaced processes."""
         if url in self._servers:
             return
+
         broker = self._servers[url] = Broker(url)
         try:
             await broker.connect()
         except StreamsError as error:
-            logger.warning(
-                "cannot hold the embedded server",
-                extra={"server": broker.address, "error": str(error)},
-            )
+            extra = {"server": broker.address, "error": str(error)}
+            logger.warning("cannot hold the embedded server", extra=extra)
 
     async def _release(self) -> None:
         for broker in self._servers.values():
@@ -342,13 +363,11 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        numbers = [
-            number
-            for number in STOP_SIGNALS
-            if signal.getsignal(number) is not signal.SIG_IGN
-        ]
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        numbers = [one for one in STOP_SIGNALS if handlers[one] is not signal.SIG_IGN]
         for number in numbers:
             loop.add_signal_handler(number, self.stop)
+
         try:
             yield
         finally:
@@ -357,7 +376,7 @@ class Supervisor:
 
 
 def _after_stop(code: int) -> int:
-    """What the end of a process means that was told to stop: it may not have begun when it was."""
+    """The exit code for a stopped process, which a signal may end before it begins."""
     if code in (0, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT):
         return 0
     return code if code > 0 else EXIT_FORCED

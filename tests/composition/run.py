@@ -124,7 +124,7 @@ class Run:
         for worker in self.workers:
             await worker.rest()
         for worker in self.workers:
-            await worker.crew.recorder.record()
+            await worker.crew.heartbeat.record()
 
     async def _bury(self) -> None:
         for worker in [worker for worker in self.workers if worker.is_crashed]:

@@ -500,7 +500,7 @@ async def test_the_judge_waits_a_look_for_each_suspect_that_is_due(stage: Stage)
         for reclaimer in run.workers[0].crew.reclaimers:
             await reclaimer.sweep()
         await run.pass_time(31)
-        await run.workers[0].crew.recorder.record()
+        await run.workers[0].crew.heartbeat.record()
         seen = await run._seen()
         assert {reason.event_id: reason.state for reason in seen.reasons} == {
             "e1": "suspect",

@@ -31,7 +31,7 @@ async def later(run: Run, seconds: int) -> None:
     """Time passes, and the workers say that they are alive."""
     await run.pass_time(seconds)
     for worker in run.workers:
-        await worker.crew.recorder.record()
+        await worker.crew.heartbeat.record()
 
 
 async def why(run: Run, name: str) -> Reason:

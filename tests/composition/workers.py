@@ -15,7 +15,7 @@ from streams.broker.server.connection import Broker
 from streams.consumer import Consumer
 from streams.errors import BrokerError, BrokerUnavailable, GroupMissing
 from streams.worker.options import every_partition, service_options
-from streams.worker.roles import Crew
+from streams.worker.roles import WorkerRoles
 from tests.composition.books import Books, Where
 from tests.composition.clock import Clock
 from tests.composition.declared import STREAM, Declared
@@ -142,7 +142,7 @@ def _event_id(delivery: Delivery) -> str:
 
 
 class Worker:
-    """One process: consumers, reclaimers, a scheduler and a recorder, on connections of its own."""
+    """One process: consumers, reclaimers, a scheduler and a heartbeat, on connections of its own."""
 
     def __init__(
         self,
@@ -161,7 +161,9 @@ class Worker:
         self.broker = Mortal(url, namespace=namespace)
         self.broker.clock = clock  # type: ignore[assignment]
         options = service_options(pipeline.settings, pipeline.middleware)
-        self.crew = Crew(self.broker, every_partition(pipeline.plans), options, name)
+        self.crew = WorkerRoles(
+            self.broker, every_partition(pipeline.plans), options, name
+        )
         self._turns = {consumer: Turn(consumer) for consumer in self.crew.consumers}
         self._tasks: dict[Consumer, asyncio.Task[None]] = {}
 
@@ -190,7 +192,7 @@ class Worker:
             await self._consume(consumer)
             if self.is_crashed:
                 return
-        await self.crew.recorder.record()
+        await self.crew.heartbeat.record()
 
     async def _consume(self, consumer: Consumer) -> None:
         fetcher, idle = consumer._fetcher, 0
@@ -283,7 +285,7 @@ class Worker:
         for reclaimer in self.crew.reclaimers:
             with contextlib.suppress(BrokerError):
                 await reclaimer._reclaiming.leave()
-        await self.crew.recorder.record(leaves=True)
+        await self.crew.heartbeat.record(leaves=True)
         await self.broker.close()
 
     async def kill(self) -> None:

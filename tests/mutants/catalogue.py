@@ -912,8 +912,8 @@ MUTANTS = (
         (SLOTS,), "whoever publishes is told of a slot that is half way",
     ),
     Mutant(
-        "leaves-in-anger", "Balance._look",
-        "            crew.stop(_FOREVER)\n", "            crew.stop(0.0)\n",
+        "leaves-in-anger", "Assignment._look",
+        "            roles.stop(_FOREVER)\n", "            roles.stop(0.0)\n",
         (PARTITIONS,), "a partition that goes to another worker cancels what runs",
     ),
     Mutant(
@@ -1124,7 +1124,7 @@ MUTANTS = (
     ),
     Mutant(
         "children-keep-the-handlers", "Service._signals",
-        "            with children_without(numbers), hearing():\n", "            with hearing():\n",
+        "            with children_without(before), interrupts_allowed():\n", "            with interrupts_allowed():\n",
         (WORKERS + "::test_a_child_that_a_handler_forks_ends_when_it_is_told_to",), "Process.terminate() takes 25 s",
     ),
     Mutant(

@@ -11,7 +11,7 @@ from streams.doctor.agreement import judge_agreement
 from streams.doctor.finding import Finding
 from streams.handlers.routes import Route, Router
 from streams.policy.declaration import AS_IT_IS
-from streams.worker.heartbeat import Recorder
+from streams.worker.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.in_turn
 
@@ -81,7 +81,7 @@ async def test_it_is_found_by_what_workers_write_down(broker: Broker):
     )  # fmt: skip
     await Declaring(broker.keys("s"), Levels(), "g", AS_IT_IS).declare(broker.control)
     for consumer in consumers:
-        await Recorder(broker, [consumer], consumer.name).record()
+        await Heartbeat(broker, [consumer], consumer.name).record()
     (found,) = [
         one
         for one in await Doctor(broker).examine("s")

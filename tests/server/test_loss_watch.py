@@ -92,7 +92,7 @@ async def working(
         service = pipeline.service(pipeline.plans)
         running = asyncio.create_task(service.run())
         try:
-            yield service._crew.watches[0]
+            yield service._roles.watches[0]
         finally:
             service.stop()
             await running

@@ -84,7 +84,9 @@ class Site:
 
 
 def serves(pipeline: Pipeline) -> list[int]:
-    return pipeline._service.balances[0].serves if pipeline._service is not None else []
+    return (
+        pipeline._service.assignments[0].serves if pipeline._service is not None else []
+    )
 
 
 async def test_events_of_a_key_are_on_one_partition_and_the_others_go_in_turns(
@@ -252,7 +254,7 @@ async def test_who_is_not_heard_of_is_replaced_and_does_no_harm(server, namespac
         await eventually(
             lambda: len(serves(first)) == len(serves(second)) == 2, what="halves"
         )
-        balance = second._service.balances[0]
+        balance = second._service.assignments[0]
 
         async def dead(*_):
             raise BrokerUnavailable("cut off")

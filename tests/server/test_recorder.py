@@ -8,7 +8,7 @@ import pytest
 
 from streams import Event, Pipeline, Settings
 from streams.broker.admin.figures import HOUR, MINUTE, FigureStore
-from streams.worker.heartbeat import Recorder
+from streams.worker.heartbeat import Heartbeat
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -91,15 +91,15 @@ async def test_an_outage_takes_no_figures_along(make_server, binary, namespace):
 
     async with pipeline:
         service = pipeline.service(pipeline.plans)
-        recorder = Recorder(pipeline.broker, service.consumers, "w")
+        heartbeat = Heartbeat(pipeline.broker, service.consumers, "w")
         service.consumers[0].stats.done = 3
         server.kill()
-        await recorder.record()
+        await heartbeat.record()
         service.consumers[0].stats.done = 5
         server.start()
 
         async def written() -> bool:
-            await recorder.record()
+            await heartbeat.record()
             store = FigureStore(pipeline.broker, pipeline.broker.keys("s"), "g")
             number = int(pipeline.broker.clock.now() // HOUR)
             found = await store.read(HOUR, (number - 1, number))

@@ -13,7 +13,7 @@ from streams.consuming.fetcher import Fetcher
 from streams.consuming.gate import Gate
 from streams.middleware import Middleware, Place
 from streams.sync import Pipeline as Blocking
-from streams.worker.heartbeat import Recorder
+from streams.worker.heartbeat import Heartbeat
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -222,15 +222,15 @@ async def test_a_recorder_that_fails_is_told_and_begins_again(
         if len(turns) == 1:
             raise DefectError("a defect")
 
-    monkeypatch.setattr(Recorder, "record", record)
+    monkeypatch.setattr(Heartbeat, "record", record)
     async with pipeline:
         worker = asyncio.create_task(pipeline.run(signals=False))
-        await eventually(lambda: len(turns) > 1, what="the recorder to begin again")
+        await eventually(lambda: len(turns) > 1, what="the heartbeat to begin again")
         await serves(pipeline)
         pipeline.stop()
         await worker
     (line,) = told(caplog)
     assert (
         line.streams_message
-        == "the recorder failed and begins again: DefectError: a defect"
+        == "the heartbeat failed and begins again: DefectError: a defect"
     )

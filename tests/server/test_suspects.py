@@ -33,7 +33,7 @@ from streams.handlers.routes import Route
 from streams.policy.declaration import AS_IT_IS
 from streams.policy.ordering import Lanes
 from streams.policy.retry import AttemptRecord
-from streams.worker.heartbeat import Recorder
+from streams.worker.heartbeat import Heartbeat
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.in_turn
@@ -363,7 +363,7 @@ async def test_other_groups_are_told_for_which_suspect_they_wait(broker):
         return [(reason.state, reason.facts.get("by", "")) for reason in found.reasons]
 
     async with consuming(killing, other):
-        recording = asyncio.create_task(Recorder(broker, (killing, other), "w").run())
+        recording = asyncio.create_task(Heartbeat(broker, (killing, other), "w").run())
         await eventually(lambda: other.vitals.read_at, what="both to look")
         await make_due(broker, member(suspect))
         await eventually(lambda: killing.busy, what="the suspect to run")
