@@ -60,8 +60,12 @@ class ProducerOptions:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Those that the settings say."""
-        names = ("levels", "max_len", "max_event_bytes", "dedup_window")
-        return cls(**{name: getattr(settings, name) for name in names})
+        return cls(
+            levels=settings.levels,
+            max_len=settings.max_len,
+            max_event_bytes=settings.max_event_bytes,
+            dedup_window=settings.dedup_window,
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", checked_levels(self.levels))
@@ -157,9 +161,9 @@ class Producer:
             return (await self.store_all([event]))[0]
         if not self._registered:
             await self._register()
-        return await (
-            self.store(event) if self._spread is None else self._spread.store(event)
-        )
+        if self._spread is None:
+            return await self.store(event)
+        return await self._spread.store(event)
 
     async def store(self, event: Prepared) -> Receipt:
         """Store one prepared event on this stream.

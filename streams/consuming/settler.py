@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Container
+from dataclasses import dataclass, field
 from typing import Literal
 
 from streams.broker import Backoff
@@ -28,7 +30,38 @@ from streams.policy.admission import Admission, Kind
 logger = logger_of("consumer")
 
 Why = Literal["retried", "snoozed", "released"]
-_Given = tuple[list[Delivery], list[Postponed], list[Buried]]
+
+
+@dataclass(slots=True)
+class Given:
+    """Outcomes that are to be written."""
+
+    done: list[Delivery] = field(default_factory=list)
+    postponed: list[Postponed] = field(default_factory=list)
+    buried: list[Buried] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.done or self.postponed or self.buried)
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The entries."""
+        postponed = [row.delivery for row in self.postponed]
+        return [*self.done, *postponed, *(row.delivery for row in self.buried)]
+
+    def add(self, others: Given) -> None:
+        """Write these, too."""
+        self.done += others.done
+        self.postponed += others.postponed
+        self.buried += others.buried
+
+    def without(self, places: Container[tuple[int, str]]) -> Given:
+        """What is left when the entries at these places have their outcome."""
+        return Given(
+            [row for row in self.done if row.place not in places],
+            [row for row in self.postponed if row.delivery.place not in places],
+            [row for row in self.buried if row.delivery.place not in places],
+        )
 
 
 class Settler:
@@ -48,9 +81,7 @@ class Settler:
         self._where = state.where
         self._observers = state.observers
         self._id = state.id
-        self._done: list[Delivery] = []
-        self._postponed: list[Postponed] = []
-        self._buried: list[Buried] = []
+        self._given = Given()
         self._why: dict[int, Why] = {}
         self._news = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -62,7 +93,7 @@ class Settler:
 
     def done(self, delivery: Delivery) -> None:
         """The handler returned: acknowledge."""
-        self._done.append(delivery)
+        self._given.done.append(delivery)
         self._announce()
 
     def postpone(
@@ -73,12 +104,12 @@ class Settler:
         ``record`` replaces its attempt record unless it is empty.
         """
         self._why[id(delivery)] = why
-        self._postponed.append(Postponed(delivery, round(delay * 1000), record))
+        self._given.postponed.append(Postponed(delivery, round(delay * 1000), record))
         self._announce()
 
     def bury(self, delivery: Delivery, reason: str, record: bytes) -> None:
         """Move the entry to the dead letters."""
-        self._buried.append(Buried(delivery, reason, record))
+        self._given.buried.append(Buried(delivery, reason, record))
         self._announce()
 
     def put_aside(self, delivery: Delivery, admission: Admission) -> None:
@@ -142,14 +173,14 @@ class Settler:
         while True:
             await self._news.wait()
             self._news.clear()
-            done, self._done = self._done, []
-            postponed, self._postponed = self._postponed, []
-            buried, self._buried = self._buried, []
+            given, self._given = self._given, Given()
             certain = True
-            while done or postponed or buried:
+            while given:
                 began = time.time_ns()
                 try:
-                    settlement = await self._settling.settle(done, postponed, buried)
+                    settlement = await self._settling.settle(
+                        given.done, given.postponed, given.buried
+                    )
                 except OUTAGE:
                     # Sending again is safe; what the first try did is then seen as lost
                     # or as already acknowledged.
@@ -159,16 +190,9 @@ class Settler:
                 self._written.set()
                 if settlement.ready:
                     self._state.keys_ready.set()
-                given = (done, postponed, buried)
                 self._tell(settlement, given, began, certain=certain)
                 refused = self._count(settlement, given, certain=certain)
-                done = [d for d in done if d.place not in settlement.statuses]
-                postponed = [
-                    p for p in postponed if p.delivery.place not in settlement.statuses
-                ]
-                buried = [
-                    b for b in buried if b.delivery.place not in settlement.statuses
-                ]
+                given = given.without(settlement.statuses)
                 if refused is None:
                     if not self._aside:
                         backoff.reset()
@@ -176,55 +200,48 @@ class Settler:
                 elif isinstance(refused, GroupMissing):
                     # The pending list is gone with the group: the entries will be
                     # delivered anew.
-                    for delivery in [
-                        *done,
-                        *(p.delivery for p in postponed),
-                        *(b.delivery for b in buried),
-                    ]:
+                    for delivery in given.deliveries:
                         self._forget(delivery)
                         self._stats.lost += 1
                     break
                 else:
-                    self._set_aside((done, postponed, buried), backoff.next())
+                    self._set_aside(given, backoff.next())
                     break
             if not self.unsettled:
                 self._quiet.set()
 
     def _tell(
-        self, settlement: Settlement, given: _Given, began: int, *, certain: bool
+        self, settlement: Settlement, given: Given, began: int, *, certain: bool
     ) -> None:
         """Tell those who look on what a trip settled; nothing is made up for nobody."""
         if not self._observers:
             return
-        done, postponed, buried = given
         statuses = settlement.statuses
-        rows = [p.delivery for p in postponed] + [b.delivery for b in buried]
-        lost = (
-            sum(statuses.get(delivery.place) == LOST for delivery in rows)
-            + settlement.ack_shortfall
-        )
+        lost = list(statuses.values()).count(LOST) + settlement.ack_shortfall
         settled = Settled(
             began,
-            [delivery for delivery in done if delivery.place in statuses],
+            [delivery for delivery in given.done if delivery.place in statuses],
             [
                 (p, self._why[id(p.delivery)])
-                for p in postponed
+                for p in given.postponed
                 if was_written(statuses, p.delivery, certain=certain)
             ],
-            [b for b in buried if was_written(statuses, b.delivery, certain=certain)],
+            [
+                b
+                for b in given.buried
+                if was_written(statuses, b.delivery, certain=certain)
+            ],
             lost if certain else 0,
         )
         for observer in self._observers:
             observer.settled(self._id, settled)
 
-    def _set_aside(self, given: _Given, seconds: float) -> None:
+    def _set_aside(self, given: Given, seconds: float) -> None:
         """What was refused is tried again later, and does not hold up the others until then."""
 
         def again() -> None:
             self._aside -= 1
-            self._done += given[0]
-            self._postponed += given[1]
-            self._buried += given[2]
+            self._given.add(given)
             self._news.set()
 
         self._aside += 1
@@ -238,23 +255,22 @@ class Settler:
         self.unsettled -= 1
 
     def _count(
-        self, settlement: Settlement, given: _Given, *, certain: bool
+        self, settlement: Settlement, given: Given, *, certain: bool
     ) -> BrokerError | None:
-        done, postponed, buried = given
         statuses = settlement.statuses
         finished = 0
-        for delivery in done:
+        for delivery in given.done:
             if delivery.place in statuses:
                 self._forget(delivery)
                 finished += 1
         lost = settlement.ack_shortfall if certain else 0
         self._stats.done += finished
-        for row in postponed:
+        for row in given.postponed:
             status = statuses.get(row.delivery.place)
             if status is not None:
                 why = self._why[id(row.delivery)]
                 lost += self._end(row.delivery, status, why, certain=certain)
-        for letter in buried:
+        for letter in given.buried:
             status = statuses.get(letter.delivery.place)
             if status is not None:
                 lost += self._end(letter.delivery, status, "dead", certain=certain)

@@ -101,7 +101,8 @@ class Batcher:
         if alone and count >= 2 * _SHARE:
             # The other half goes with the second trip, at once.
             count = (count + 1) // 2
-        batch = [self._waiting.popleft() for _ in range(min(count, BATCH_EVENTS))]
+        count = min(count, BATCH_EVENTS)
+        batch = [self._waiting.popleft() for _ in range(count)]
         events = [event for event, _ in batch]
         return batch, asyncio.create_task(
             attempt(self._stream, events, self._publishing.store(events))
@@ -148,7 +149,8 @@ def noted(
     """
     count = len(events)
     if isinstance(error, BrokerUnavailable) and error.sent:
-        unknown = PublishUnknown(stream, tuple(event.event_id for event in events))
+        in_doubt = tuple(event.event_id for event in events)
+        unknown = PublishUnknown(stream, in_doubt)
         unknown.outcome = outcome_of(unknown, count)
         return unknown
     error.outcome = error.outcome or outcome_of(error, count)

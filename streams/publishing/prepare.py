@@ -251,8 +251,9 @@ def _refuse_keywords(kind: str | None, attributes: EventAttributes) -> None:
     ]
     if names:
         example = next((name for name in names if name != "type"), "key")
+        given = ", ".join(f"{name}=" for name in names)
         raise ConfigurationError(
-            f"{', '.join(f'{name}=' for name in names)} cannot be given beside an "
+            f"{given} cannot be given beside an "
             "Event: what describes an event "
             f"stands in the Event itself, e.g. Event('order.created', data, {example}=...)"
         )

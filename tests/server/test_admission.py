@@ -355,7 +355,7 @@ async def test_a_suspect_starts_alone_or_not_at_all(broker):
     suspect.record = AttemptRecord(stalls=3, suspect=True).to_json()
     starting, soonest = await consumer._gate.admit([suspect, plain], 2)
     assert (starting, soonest) == ([plain], 0.0)
-    assert [row.delivery for row in consumer._settler._postponed] == [suspect]
+    assert [row.delivery for row in consumer._settler._given.postponed] == [suspect]
     starting, _ = await consumer._gate.admit([suspect], 1, alone=True)
     assert starting == [suspect]
 
@@ -419,7 +419,7 @@ async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(brok
     broker.clock.ahead = 7200.0
     starting, _ = await consumer._gate.admit(taken, 2)
     assert [delivery.event.data for delivery in starting] == ["in time"]
-    assert [letter.reason for letter in consumer._settler._buried] == ["expired"]
+    assert [letter.reason for letter in consumer._settler._given.buried] == ["expired"]
 
 
 # --- what an older version wrote, or ended

@@ -64,9 +64,11 @@ class Ears:
         """Wake ``who`` when there is an entry behind its positions, unless it is over before."""
         self._new[who] = None
         self._wanted.set()
-        if sum(SIZE - len(heard) for heard in self._sets) < len(self._new):
-            self._sets.append(set())
-            self._start(partial(self._hear, self._sets[-1]))
+        room = sum(SIZE - len(heard) for heard in self._sets)
+        if room < len(self._new):
+            more: set[Listener] = set()
+            self._sets.append(more)
+            self._start(partial(self._hear, more))
 
     async def close(self) -> None:
         """Hear nothing any more."""
@@ -75,7 +77,8 @@ class Ears:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, hear: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._tasks.append(asyncio.create_task(self._hear_on(hear), name="streams-ear"))
+        task = asyncio.create_task(self._hear_on(hear), name="streams-ear")
+        self._tasks.append(task)
 
     async def _hear_on(self, hear: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Begin again after a defect: its groups would stand still, and nothing would tell."""
