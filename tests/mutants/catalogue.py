@@ -1154,7 +1154,7 @@ MUTANTS = (
     ),
     Mutant(
         "rests-from-now-on", "Fetching.positions",
-        "found[key] = mine[0][b\"last-delivered-id\"]", "found[key] = b\"$\"",
+        "found[key] = mine[\"last-delivered-id\"]", "found[key] = b\"$\"",
         (MANY,), "an event that comes just before an idle group waits with the others is not heard",
     ),
     Mutant(

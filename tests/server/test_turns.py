@@ -40,6 +40,29 @@ async def fill(broker: Broker, count: int, *levels: int) -> None:
         )
 
 
+async def test_what_is_read_by_turns_is_known_to_the_loss_watch(broker):
+    """A worker that lives through an outage compares with the newest that it was given."""
+    await fill(broker, 3, *WEIGHTS)
+    consumer = Consumer(
+        broker, "s", "g", lambda _: None, ConsumerOptions(weights=WEIGHTS)
+    )
+    running = asyncio.create_task(consumer.run())
+    await eventually(lambda: consumer.stats.done == 12, what="all to be handled")
+    consumer.stop()
+    await running
+    newest = consumer.take_delivered()
+    for level in WEIGHTS:
+        key = broker.keys("s").level(level)
+        last = dict(await xinfo(broker, key))[b"last-generated-id"]
+        assert newest[level] == last
+    assert consumer.take_delivered() == {}
+
+
+async def xinfo(broker: Broker, key: str) -> list[tuple[bytes, bytes]]:
+    reply = await broker.control.call("XINFO", "STREAM", key)
+    return list(zip(reply[::2], reply[1::2], strict=True))
+
+
 @pytest.mark.parametrize("concurrency", [1, 7, 50])
 async def test_levels_with_work_get_their_shares(broker, concurrency):
     await fill(broker, 600, *WEIGHTS)

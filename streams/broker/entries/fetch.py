@@ -13,6 +13,7 @@ from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.entries.leave import PATIENCE, leave
 from streams.broker.keys import PARKED, WAITING
 from streams.broker.server.scripts import Command, Script
+from streams.broker.server.stored import pairs
 from streams.errors import BrokerError, GroupMissing, OutOfMemory, WrongKeyType
 from streams.policy.declaration import AS_IT_IS
 from streams.policy.levels import LevelTurns
@@ -114,13 +115,11 @@ class Fetching:
         for key, reply in zip(self._open_streams, replies, strict=True):
             if isinstance(reply, BrokerError):
                 raise reply
-            rows = [
-                {row[i]: row[i + 1] for i in range(0, len(row), 2)} for row in reply
-            ]
-            mine = [row for row in rows if row[b"name"] == self._group.encode()]
-            if not mine:
+            groups = {row["name"]: row for row in map(pairs, reply)}
+            mine = groups.get(self._group.encode())
+            if mine is None:
                 raise GroupMissing(f"there is no group {self._group} on {key}")
-            found[key] = mine[0][b"last-delivered-id"]
+            found[key] = mine["last-delivered-id"]
         return found
 
     async def rest(self) -> None:
@@ -263,6 +262,12 @@ class Fetching:
         rows = (*overdue, *found)
         return self._new((levels[index - 1], entries) for index, entries in rows)
 
+    def _planned(self, turns: LevelTurns, limit: int) -> dict[int, int]:
+        """Each open level with its places, as ``turns`` divides them."""
+        if not self._open:
+            return {}
+        return dict(zip(self._open, turns.plan(self._open, limit), strict=True))
+
     async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         """At most ``limit`` new entries while ``level`` is the busy one; never blocks.
 
@@ -325,11 +330,7 @@ class Fetching:
             self._keys.rules(self._group),
             *self._streams,
         )
-        planned = (
-            dict(zip(self._open, turns.plan(self._open, limit), strict=True))
-            if turns and self._open
-            else {}
-        )
+        planned = self._planned(turns, limit) if turns else {}
         per_level = zip(self._levels, self._due_from, strict=True)
         command = _FETCH_DUE.command(
             keys,

@@ -12,6 +12,7 @@ from streams.broker.entries.group_consumer import GroupConsumer
 from streams.broker.keys import PARKED, WAITING, Keys
 from streams.broker.server.connection import Broker
 from streams.broker.server.scripts import Command, Script
+from streams.broker.server.stored import texts
 from streams.policy.levels import Levels, LevelTurns
 from streams.policy.ordering import Lanes, unread_key
 
@@ -210,7 +211,7 @@ class FetchingByKey(Fetching):
 
     async def take_turns(self, turns: LevelTurns, limit: int) -> list[Delivery]:
         """As ``take``, with the places of the levels as ``turns`` plans them."""
-        planned = dict(zip(self._open, turns.plan(self._open, limit), strict=True))
+        planned = self._planned(turns, limit)
         taken = (await self._take(limit, planned)).deliveries
         turns.took_these(planned, taken, 0)
         return taken
@@ -229,11 +230,7 @@ class FetchingByKey(Fetching):
         A retry that is not the first of its key is lined up.
         """
         turns = turns or LevelTurns()
-        planned = (
-            dict(zip(self._open, turns.plan(self._open, limit), strict=True))
-            if self._open
-            else {}
-        )
+        planned = self._planned(turns, limit)
         reply = await self._take(limit, planned, (suspects, turns.retries))
         now, next_due, paused, since, scopes, more, odd, suspect = reply.about_retries
         self._clock.observe(now)
@@ -411,9 +408,7 @@ class Heads:
 
     async def rules(self) -> dict[str, str]:
         """What is declared; empty if the group is not lined up by key."""
-        reply = await self._link.call("HGETALL", self._keys.rules(self._group))
-        texts = [text.decode("utf-8", "replace") for text in reply]
-        return dict(zip(texts[::2], texts[1::2], strict=True))
+        return texts(await self._link.call("HGETALL", self._keys.rules(self._group)))
 
     async def all(self, *, held: bool) -> AsyncIterator[HeldKey]:
         """Every key with work, or only those that are held; page by page, in no order."""
