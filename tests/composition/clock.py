@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streams.broker.admin import waits
+from streams.broker.admin import workers
 from streams.broker.keys import PARKED, WAITING
 from streams.broker.server import scripts
 from streams.broker.server.connection import Broker
@@ -122,7 +122,7 @@ def install(patch: pytest.MonkeyPatch) -> None:
     )
     for module in _MODULES:
         patch.setattr(f"streams.{module}.time", moved)
-    patch.setattr(waits, "_worker", _silent(waits._worker))
+    patch.setattr(workers, "_worker", _silent(workers._worker))
 
 
 def _silent(told: Any) -> Any:
@@ -131,17 +131,13 @@ def _silent(told: Any) -> Any:
     def worker(
         name: str,
         said: Any,
-        rows: dict[int, tuple[int, float]],
+        consumer: Any,
         lease: float,
         now: float,
     ) -> Any:
         clock = _Now.clock
         if clock is not None and name in clock.dead:
-            longer = clock.ahead - clock.dead[name]
-            rows = {
-                level: (pending, idle + longer)
-                for level, (pending, idle) in rows.items()
-            }
-        return told(name, said, rows, lease, now)
+            consumer.silent += clock.ahead - clock.dead[name]
+        return told(name, said, consumer, lease, now)
 
     return worker

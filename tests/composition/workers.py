@@ -223,16 +223,15 @@ class Worker:
             quiet = quiet + 1 if self._is_quiet(consumer) else 0
 
     def _is_quiet(self, consumer: Consumer) -> bool:
-        fetcher, gate = consumer._fetcher, consumer._gate
-        ready = getattr(fetcher, "_ready", None)
+        fetcher, state = consumer._fetcher, consumer._state
         return (
             self._turns[consumer].is_over
             and not consumer._settler.unsettled
             and consumer.busy
             == self._books.parked(self.name, consumer.stream, consumer.group)
             and not fetcher._taking.locked()
-            and not (gate is not None and gate._news.is_set())
-            and not (ready is not None and ready.is_set())
+            and not state.slots_freed.is_set()
+            and not state.keys_ready.is_set()
         )
 
     async def rest(self) -> None:
