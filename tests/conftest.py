@@ -16,6 +16,8 @@ from zlib import crc32
 
 import certifi
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import Phase, settings
 
 from streams import Broker
@@ -143,7 +145,8 @@ def _cheap_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     Each HTTP client reads the authorities that it trusts, a hundred and more. No test talks to the internet, so one is
     enough. And each of its locks looks for a package that is mostly not installed, on the whole path. Each connection
-    to a server reads, from a file, of which version the client library is.
+    to a server reads, from a file, of which version the client library is. Each call of the terminal's program builds
+    all of its fifty commands anew.
     """
     end = "-----END CERTIFICATE-----\n"
     authority = tmp_path_factory.mktemp("trusted") / "authority.pem"
@@ -154,6 +157,9 @@ def _cheap_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setitem(sys.modules, "sniffio", None)
         version = functools.cache(importlib.metadata.version)
         patch.setattr(importlib.metadata, "version", version)
+        command = functools.cache(typer.main.get_command)
+        patch.setattr(typer.main, "get_command", command)
+        patch.setattr(typer.testing, "_get_command", command)
         yield
 
 
