@@ -496,7 +496,9 @@ def test_the_table_of_metadata():
 
 def test_the_table_of_refusals():
     source = Path(codec.__file__).read_text()
-    known = set(re.findall(r'MalformedEvent\("([a-z-]+)"', source))
+    constants = dict(re.findall(r'^(_\w+) = "([a-z-]+)"$', source, re.MULTILINE))
+    raised = re.findall(r'MalformedEvent\(\s*("[a-z-]+"|_\w+)', source)
+    known = {constants.get(one) or one.strip('"') for one in raised}
     assert {quoted(row[0]) for row in rows("What cannot be read", "word")} == known
 
 

@@ -22,7 +22,7 @@ WITHOUT_HELP = re.compile(
     rf"\{{(?!counted)[^{{}}]*{AMOUNT}[^{{}}]*\}} (?:[a-z-]+ )?(?:{NOUNS})\b"
 )
 ALWAYS_SEVERAL = {
-    "{len(alive)} workers",  # Only several can differ.
+    "{len(declared)} workers",  # Only several can differ.
     "{count} partitions",  # Of one it says so in words.
     "{self.total} dead letters",  # The same.
     "{len(members)} of",
