@@ -17,6 +17,7 @@ from streams.admin.status import Status
 from streams.admin.tracking import Tracked, Tracking
 from streams.admin.why import Reasons
 from streams.broker import Broker
+from streams.common.guests import Guest
 from streams.common.moved import find_moved
 from streams.consumer import Consumer
 from streams.consuming.options import ConsumerOptions
@@ -91,6 +92,7 @@ __all__ = [
     "GroupDropped",
     "GroupInUse",
     "Groups",
+    "Guest",
     "Lanes",
     "Levels",
     "Limit",

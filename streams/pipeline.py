@@ -14,6 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streams.admin.operating import Operating
@@ -79,6 +80,9 @@ class Pipeline(Awaited, Operating):
         patience: the ``settings.wait`` that ``async with`` uses; ``never`` by default.
         is_from_env: whether the settings came from the environment. Then a missing URL
             was not a choice, and opening the pipeline warns.
+        lifespans: functions whose async context managers are entered before ``run``
+            starts its consumers, and left after the last handler has ended, while the
+            pipeline is open. What the entry raises ends the run.
         on_reached: called when a worker has reached the server for the first time.
         abandoned: the number of handlers that the last run left behind because they
             ignored their cancellation.
@@ -114,6 +118,7 @@ class Pipeline(Awaited, Operating):
             else checked_items("middleware", middleware, "middleware=[Context()]")
         )
         Chain(self.middleware)  # Raises for an item that is not a middleware.
+        self.lifespans: list[Callable[[], AbstractAsyncContextManager[None]]] = []
         self.on_reached: Callable[[], None] = lambda: None
         self.abandoned = 0
         self.patience: Wait = "never"
@@ -447,7 +452,12 @@ class Pipeline(Awaited, Operating):
             service = self.service(self.plans)
             if run.serve(service):
                 self._service = service
-                async with served(settings.health, self.broker, lambda: service.vitals):
+                async with (
+                    served(settings.health, self.broker, lambda: service.vitals),
+                    AsyncExitStack() as lives,
+                ):
+                    for lifespan in self.lifespans:
+                        await lives.enter_async_context(lifespan())
                     await service.run(signals=signals)
 
                 self.abandoned = service.abandoned

@@ -27,12 +27,12 @@ def page() -> str:
 
 
 def _sections(path: str, command: Any) -> Iterator[str]:
-    commands = getattr(command, "commands", None)
-    if commands is None:
+    if not hasattr(command, "list_commands"):
         yield _section(path, command)
         return
-    for name, one in commands.items():
-        yield from _sections(f"{path} {name}", one)
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _sections(f"{path} {name}", command.get_command(context, name))
 
 
 def _section(path: str, command: Any) -> str:

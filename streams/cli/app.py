@@ -24,17 +24,18 @@ from streams.cli import (
     run_now,
     show,
     top,
-    whatsapp,
     why,
     worker,
 )
 from streams.cli.common import examples, finish, say
 from streams.cli.exit_codes import MEANINGS, Exit
+from streams.cli.guests import HostGroup
 
 _CODES = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
 
 app = typer.Typer(
     name="streams",
+    cls=HostGroup,
     help="Publish events, run their handlers, and see where they stand."
     "\n\nEvents wait on a stream, per priority level, until a group of workers has handled them. What fails is"
     " retried; what fails for good becomes a dead letter, to be looked at, replayed or discarded."
@@ -88,11 +89,10 @@ app.command("why", help=why.HELP)(why.why)
 app.command("find", help=looking.FIND_HELP)(looking.find)
 app.command("workers", help=looking.WORKERS_HELP)(looking.workers)
 app.command("audit", help=looking.AUDIT_HELP)(looking.audit)
-app.add_typer(dead_more.app, name="dead")
-app.add_typer(groups.app, name="groups")
-app.add_typer(limits.app, name="limits")
-app.add_typer(keys.app, name="keys")
-app.add_typer(whatsapp.app, name="whatsapp")
+app.add_typer(dead_more.app, name="dead", cls=HostGroup)
+app.add_typer(groups.app, name="groups", cls=HostGroup)
+app.add_typer(limits.app, name="limits", cls=HostGroup)
+app.add_typer(keys.app, name="keys", cls=HostGroup)
 app.command("cancel", help=cancel.HELP)(cancel.cancel)
 app.command("run-now", help=run_now.HELP)(run_now.run_now)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)

@@ -29,6 +29,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.exit_codes import Exit
+from streams.cli.guests import GUESTS
 from streams.cli.options import OnServer, with_options
 from streams.doctor import Doctor, Finding
 from streams.doctor.repair import Repair, Strays
@@ -133,7 +134,7 @@ def doctor(how: DoctorOptions) -> None:
 
     async def main() -> tuple[dict[str, str], list[Finding], int]:
         async with _reached(how.url, how.namespace) as broker:
-            doctor = Doctor(broker, role=how.role)
+            doctor = Doctor(broker, role=how.role, guests=GUESTS)
             about = await doctor.about()
             return about, await doctor.examine(how.stream), doctor.checks
 

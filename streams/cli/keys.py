@@ -39,8 +39,8 @@ KeyName = Annotated[
     help="Show the keys that are held because an event of theirs died."
     "\n\nWith --all also those at work. The keys with the most behind them come first; long numbers in keys are masked."
     + examples(
-        "streams keys ls whatsapp sender",
-        "streams keys ls whatsapp sender --all --limit 20",
+        "streams keys ls orders billing",
+        "streams keys ls orders billing --all --limit 20",
     ),
 )
 @with_options
@@ -85,7 +85,7 @@ def ls(
 @app.command(
     "release",
     help="Try the dead event of a held key again; what waits behind it follows in order."
-    + examples("streams keys release whatsapp sender 5511999999999"),
+    + examples("streams keys release orders billing customer-7"),
 )
 @with_options
 def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
@@ -100,7 +100,7 @@ def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
 @app.command(
     "skip",
     help="Let a held key go on without its dead event, which stays among the dead letters."
-    + examples("streams keys skip whatsapp sender 5511999999999"),
+    + examples("streams keys skip orders billing customer-7"),
 )
 @with_options
 def skip(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:

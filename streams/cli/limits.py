@@ -52,8 +52,8 @@ Key = Annotated[
     "\n\nWith --waiting also the keys that have the longest to wait, which walks through the keys of the server. Long"
     " numbers in keys are masked."
     + examples(
-        "streams limits ls whatsapp sender",
-        "streams limits ls whatsapp sender --waiting 20",
+        "streams limits ls orders billing",
+        "streams limits ls orders billing --waiting 20",
     ),
 )
 @with_options
@@ -128,8 +128,8 @@ def _keys_table(states: list[KeyState]) -> Table:
     "\n\nIt holds with the next read of each worker. Events that wait for the limit get a new time, which walks through"
     " all that waits."
     + examples(
-        "streams limits set whatsapp sender instance 20/s --burst 5",
-        "streams limits set whatsapp sender tenant 1/s --key acme",
+        "streams limits set orders billing tenant 20/s --burst 5",
+        "streams limits set orders billing tenant 1/s --key acme",
     ),
 )
 @with_options
@@ -166,7 +166,7 @@ def set_(
 @app.command(
     "reset",
     help="Back to what the handlers declare."
-    + examples("streams limits reset whatsapp sender instance"),
+    + examples("streams limits reset orders billing tenant"),
 )
 @with_options
 def reset(of: OneGroup, name: LimitName, *, key: Key = None, at: OnPartition) -> None:
@@ -186,8 +186,8 @@ def reset(of: OneGroup, name: LimitName, *, key: Key = None, at: OnPartition) ->
     "\n\nAs a handler does with Throttle when its provider says to wait. At most a day; what waits costs no attempt,"
     " and is looked at anew when the throttle ends or is lifted."
     + examples(
-        "streams limits throttle whatsapp sender instance 10m --key 15550001",
-        "streams limits throttle whatsapp sender instance --key 15550001 --off",
+        "streams limits throttle orders billing tenant 10m --key acme",
+        "streams limits throttle orders billing tenant --key acme --off",
     ),
 )
 @with_options

@@ -15,6 +15,7 @@ from streams import logs
 from streams.broker.server.connection import DEFAULT_URL, EMBEDDED
 from streams.cli.common import Namespace, Url, Waiting, examples, override, seconds
 from streams.cli.exit_codes import Exit, exit_code
+from streams.cli.guests import accompanied
 from streams.cli.loading import load, run_worker
 from streams.cli.options import with_options
 from streams.common.log_facts import logger_of
@@ -196,6 +197,7 @@ def _parse_levels(text: str) -> Levels:
 def _load(target: str, own: dict[str, Any]) -> Pipeline:
     pipeline = load(target)
     pipeline.settings = override(pipeline.settings, **own)
+    pipeline.lifespans.append(lambda: accompanied(pipeline))
     return pipeline
 
 

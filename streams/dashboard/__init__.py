@@ -2,6 +2,9 @@
 
 from streams.dashboard.accounts import Accounts, hash_password
 from streams.dashboard.app import Dashboard
+from streams.dashboard.board import Board, Hit, Host
+from streams.dashboard.deed import Deed
+from streams.dashboard.operations import Operation, Told
 from streams.dashboard.options import DashboardOptions
 from streams.dashboard.roles import Role
 from streams.dashboard.tokens import Token, Tokens, new_token
@@ -9,12 +12,18 @@ from streams.dashboard.viewer import Proxy
 
 __all__ = [
     "Accounts",
+    "Board",
     "Dashboard",
     "DashboardOptions",
+    "Deed",
+    "Hit",
+    "Host",
+    "Operation",
     "Proxy",
     "Role",
     "Token",
     "Tokens",
+    "Told",
     "hash_password",
     "new_token",
 ]

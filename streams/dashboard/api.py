@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from streams.admin.queries import shown
 from streams.common.log_facts import logger_of
+from streams.dashboard.board import Board
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
 from streams.dashboard.mending import OperatorTasks
@@ -44,7 +45,6 @@ from streams.events.attributes import is_time
 from streams.events.receipt import BatchOutcome
 from streams.pipeline import Pipeline
 from streams.version import __version__
-from streams.whatsapp.status import STREAM as MESSAGES
 
 logger = logger_of("dashboard")
 _LARGEST = 4 * 1024 * 1024
@@ -60,6 +60,7 @@ class Api:
         tokens: who may use it.
         is_local: nobody is known, so programs on this machine may do everything without a token, and no others.
         read_only: nothing may be changed or published.
+        boards: what applications add.
 
     Attributes:
         app: the ASGI application.
@@ -67,7 +68,13 @@ class Api:
     """
 
     def __init__(
-        self, pipeline: Pipeline, tokens: Tokens, *, is_local: bool, read_only: bool
+        self,
+        pipeline: Pipeline,
+        tokens: Tokens,
+        *,
+        is_local: bool,
+        read_only: bool,
+        boards: Iterable[Board] = (),
     ) -> None:
         self._tokens = tokens
         self._is_local = is_local
@@ -75,6 +82,10 @@ class Api:
         self.operations = (
             Tasks(pipeline).operations() + OperatorTasks(pipeline).operations()
         )
+        self._tags: dict[str, str] = {}
+        for board in boards:
+            self.operations += board.operations
+            self._tags |= board.tags
         routes = [Route("/openapi.json", self._document)]
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in self.operations:
@@ -163,16 +174,20 @@ class Api:
     def document(self, root: str = "") -> bytes:
         """The OpenAPI document; ``root`` is the path that the dashboard is mounted under."""
         return orjson.dumps(
-            document(self.operations, root, __version__, needs_token=not self._is_local)
+            document(
+                self.operations,
+                root,
+                __version__,
+                needs_token=not self._is_local,
+                tags=self._tags,
+            )
         )
 
 
 def _check_scope(token: Token, request: Request, operation: Operation) -> None:
     """Refuse what is about other streams than those of the token."""
-    stream = request.path_params.get("stream", "")
-    if operation.name in ("sendMessage", "getMessage"):
-        stream = MESSAGES
-    elif operation.name == "search":
+    stream = operation.stream or request.path_params.get("stream", "")
+    if operation.name == "search":
         stream = request.query_params.get("stream", "")
     if not token.reaches(stream):
         what = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    PrefixLoader,
+    StrictUndefined,
+    select_autoescape,
+)
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +31,7 @@ from streams.admin.queries import Chart, ident, shown, shown_facts, sign_of
 from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
+from streams.dashboard.board import Host, Page, boards
 from streams.dashboard.deeds import Deeds
 from streams.dashboard.guard import Gatekeeper, has_token
 from streams.dashboard.jobs import Jobs
@@ -33,7 +42,7 @@ from streams.dashboard.roles import Role
 from streams.dashboard.scraping import Scraping
 from streams.dashboard.sessions import Sessions
 from streams.dashboard.viewer import Viewer
-from streams.dashboard.words import language_of, translated
+from streams.dashboard.words import PORTUGUESE, language_of, translated
 from streams.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -48,7 +57,6 @@ from streams.quantities import counted
 from streams.worker.patience import Recovering
 
 logger = logger_of("dashboard")
-Page = Callable[[Request], Awaitable[Response]]
 
 
 class Dashboard:
@@ -81,15 +89,34 @@ class Dashboard:
         self._jobs = Jobs()
         self._recovering: Recovering | None = None
         self._scraping = Scraping(pipeline)
-        self._pages = Pages(pipeline, self.render, self.fragment, self._jobs)
-        self._deeds = Deeds(pipeline, self.render, self._pages.show_event, self._jobs)
+        host = Host(pipeline, self.render, self.fragment)
+        named = boards(host)
+        self._boards = list(named.values())
+        self._portuguese = dict(PORTUGUESE)
+        for board in self._boards:
+            self._portuguese = {**board.words, **self._portuguese}
+        self._pages = Pages(host, self._jobs, named)
+        self._deeds = Deeds(
+            pipeline, self.render, self._pages.show_event, self._jobs, self._boards
+        )
         options = self._options
         is_local = not options.accounts and not options.tokens and options.proxy is None
         self.api = Api(
-            pipeline, options.tokens, is_local=is_local, read_only=options.read_only
+            pipeline,
+            options.tokens,
+            is_local=is_local,
+            read_only=options.read_only,
+            boards=self._boards,
         )
+        theirs = {
+            name: FileSystemLoader(board.templates)
+            for name, board in named.items()
+            if board.templates is not None
+        }
         self._templates = Environment(
-            loader=PackageLoader("streams.dashboard"),
+            loader=ChoiceLoader(
+                [PackageLoader("streams.dashboard"), PrefixLoader(theirs)]
+            ),
             autoescape=select_autoescape(default=True, default_for_string=True),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -144,15 +171,15 @@ class Dashboard:
         self, request: Request, template: str, status: int = 200, **values: Any
     ) -> Response:
         """A page."""
-        language = language_of(request.headers.get("accept-language", ""))
         viewer: Viewer | None = request.scope.get("viewer")
         page = self._templates.get_template(template).render(
             values
+            | self._common(request)
             | {
-                "_": lambda text: translated(text, language),
-                "language": language,
                 "viewer": viewer,
-                "root": request.scope.get("root_path", ""),
+                "entries": [
+                    entry for board in self._boards for entry in board.entries.items()
+                ],
                 "acts": viewer is not None
                 and viewer.may(Role.OPERATOR)
                 and not self._options.read_only,
@@ -169,13 +196,17 @@ class Dashboard:
 
     def fragment(self, request: Request, template: str, **values: Any) -> str:
         """A part of a page that is the same for everybody who speaks the language."""
-        language = language_of(request.headers.get("accept-language", ""))
-        told = {
-            "_": lambda text: translated(text, language),
-            "root": request.scope.get("root_path", ""),
-            "acts": False,
-        }
+        told = self._common(request) | {"acts": False}
         return self._templates.get_template(template).render(values | told)
+
+    def _common(self, request: Request) -> dict[str, Any]:
+        """What every template may use."""
+        language = language_of(request.headers.get("accept-language", ""))
+        return {
+            "_": lambda text: translated(text, language, self._portuguese),
+            "language": language,
+            "root": request.scope.get("root_path", ""),
+        }
 
     def _routes(self) -> list[Route | Mount]:
         pages = self._pages
@@ -193,21 +224,22 @@ class Dashboard:
             Route("/doctor", pages.doctor),
             Route("/audit", pages.audit),
             Route("/search", pages.search),
-            Route("/whatsapp", pages.whatsapp),
-            Route("/whatsapp/endpoints", pages.endpoints),
-            Route("/whatsapp/message", pages.message),
             Route(stream, pages.stream),
             Route(f"{stream}/event", pages.event),
             Route(f"{stream}/dead", pages.dead),
             Route(f"{stream}/consumer", pages.consumer),
             Route("/live/overview", pages.live_overview),
             Route("/live/workers", pages.live_workers),
-            Route("/live/whatsapp", pages.live_whatsapp),
             Route("/live/streams/{stream}", pages.live_stream),
             Route("/live/streams/{stream}/chart", pages.chart),
             *(
                 Route(f"{stream}/{name}", self._acting(name, role), methods=["POST"])
                 for name, (role, _) in self._deeds.all.items()
+            ),
+            *(
+                Route(path, page)
+                for board in self._boards
+                for path, page in board.pages.items()
             ),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -12,17 +12,15 @@ from starlette.responses import Response
 
 from streams.admin.actions import Target
 from streams.admin.queries import Queries, shown, sign_of
+from streams.dashboard.board import Board
 from streams.dashboard.deed import Deed, Table, acting, audit, role_of, who
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
 from streams.dashboard.reading import group_of, name_of
 from streams.dashboard.roles import Role
-from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.errors import NotFound, NotWaiting
 from streams.pipeline import Pipeline
 from streams.policy.limit import Rate
-from streams.whatsapp.outbox.endpoints import Endpoints
-from streams.whatsapp.settings import WhatsAppSettings
 
 _ATTRIBUTES = ("type", "tenant", "instance", "key", "subject", "source")
 
@@ -35,6 +33,7 @@ class Deeds:
         render: makes a page of a template and its values.
         event_page: shows an event with its body.
         jobs: the replays that run.
+        boards: what applications add.
     """
 
     def __init__(
@@ -43,11 +42,13 @@ class Deeds:
         render: Callable[..., Response],
         event_page: Callable[..., Awaitable[Response]],
         jobs: Jobs,
+        boards: Iterable[Board],
     ) -> None:
         self._pipeline = pipeline
         self._render = render
         self._event_page = event_page
         self._queries = Queries(pipeline)
+        self._boards = list(boards)
         self.all: Table = LetterDeeds(pipeline, render, jobs).all() | {
             "reveal": (Role.ADMIN, self.reveal),
             "cancel": (role_of("cancel"), self.cancel),
@@ -57,8 +58,9 @@ class Deeds:
             "release": (role_of("release"), self.release),
             "skip": (role_of("skip"), self.skip),
             "limit": (role_of("limit"), self.limit),
-            "endpoint": (Role.OPERATOR, self.endpoint),
         }
+        for board in self._boards:
+            self.all = dict(board.deeds) | self.all
 
     async def answer(self, request: Request, name: str) -> Response:
         """Ask about a deed, or do it if that was asked."""
@@ -149,8 +151,8 @@ class Deeds:
         await self._pipeline.status().existing(stream)
         if group:
             await group_of(self._pipeline, stream, group)
-        if attribute == "instance" and form.get("sign"):
-            value = await self._instance(str(form.get("sign")))
+        if attribute in _ATTRIBUTES and form.get("sign"):
+            value = await self._signed(attribute, str(form.get("sign")))
         given = {"group": group, "reason": reason}
         what = f"{stream}/{group}".rstrip("/")
         if attribute in _ATTRIBUTES and value:
@@ -195,26 +197,6 @@ class Deeds:
         what = f"{target.stream}/{target.group} {name} {rate}"
         return acting("limit", target, given, what=what, says=says)
 
-    async def endpoint(self, request: Request, form: FormData) -> Deed:
-        """Call an endpoint again that was disabled."""
-        ident = str(form.get("endpoint", ""))[:60]
-        endpoints = Endpoints(self._pipeline, WhatsAppSettings())
-        if await endpoints.get(ident) is None:
-            raise NotFound("no such endpoint")
-
-        async def do() -> str:
-            await endpoints.enable(ident)
-            await audit(
-                self._pipeline,
-                name_of(request),
-                action="enable-endpoint",
-                by=who(request),
-                event=ident,
-            )
-            return "goes on"
-
-        return Deed("Enable", ident, "It is called again.", do)
-
     async def _held(self, name: str, request: Request, form: FormData) -> Deed:
         target = await self._in_group(request, form)
         for row in await self._queries.held(target.stream, target.group):
@@ -227,11 +209,13 @@ class Deeds:
         wanted = str(form.get("group", ""))
         return self._target(request, await group_of(self._pipeline, stream, wanted))
 
-    async def _instance(self, sign: str) -> str:
-        for one in (await WhatsAppQueries(self._pipeline).overview())["instances"]:
-            if sign_of(one["id"]) == sign:
-                return str(one["id"])
-        raise NotFound("no such instance")
+    async def _signed(self, attribute: str, sign: str) -> str:
+        """The value of an attribute that a button names by its sign."""
+        for board in self._boards:
+            for value in await board.values(attribute):
+                if sign_of(value) == sign:
+                    return value
+        raise NotFound(f"no such {attribute}")
 
 
 def _ident(form: FormData) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from streams.dashboard.answers import Schema, components, described_as
 from streams.dashboard.operations import KEY, NAME, PARTITION, TEXT, Operation
 from streams.dashboard.schemas import PARTLY, PROBLEM
-from streams.dashboard.told import TAGS, TOLD
+from streams.dashboard.told import TAGS, told_of
 
 _PROBLEMS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 _PARAMETERS: Mapping[str, str] = {
@@ -37,7 +37,12 @@ _PARAMETERS: Mapping[str, str] = {
 
 
 def document(
-    operations: Sequence[Operation], root: str, version: str, *, needs_token: bool
+    operations: Sequence[Operation],
+    root: str,
+    version: str,
+    *,
+    needs_token: bool,
+    tags: Mapping[str, str],
 ) -> dict[str, Any]:
     """The document; ``root`` is the path that the dashboard is mounted under."""
     paths: dict[str, dict[str, Any]] = {}
@@ -54,7 +59,10 @@ def document(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": f"{root}/api/v1"}],
-        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "tags": [
+            {"name": name, "description": text}
+            for name, text in {**TAGS, **tags}.items()
+        ],
         "security": [{"token": []}] if needs_token else [],
         "paths": paths,
         "components": {
@@ -75,7 +83,7 @@ def document(
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    told = TOLD[operation.name]
+    told = told_of(operation)
     parameters = [
         _parameter(
             name, "path", NAME if name in ("stream", "group") else TEXT, is_needed=True
@@ -126,7 +134,7 @@ _REFERENCE: Schema = {"$ref": "#/components/schemas/Problem"}
 def _parameter(
     name: str, place: str, schema: Schema, *, is_needed: bool
 ) -> dict[str, Any]:
-    text = _PARAMETERS[name]
+    text = _PARAMETERS.get(name) or schema.get("description", "")
     return {
         "name": name,
         "in": place,

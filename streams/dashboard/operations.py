@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
@@ -40,6 +40,20 @@ FILTERS: Mapping[str, Schema] = {
 }
 
 
+class Told(NamedTuple):
+    """What the document says of an operation beside its parameters.
+
+    Attributes:
+        tag: the part that it stands in.
+        text: what one has to know, in a sentence or two.
+        answer: the schema of what is answered when all goes well.
+    """
+
+    tag: str
+    text: str
+    answer: Schema
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation.
@@ -55,6 +69,8 @@ class Operation:
         body: of the request; None for none.
         status: of the answer when all goes well.
         act: does it: given the request and what was sent, returns the status and what is answered.
+        stream: that it is about where its path names none; a token must reach it.
+        told: what the document says of it; of those of the dashboard ``TOLD`` has that.
     """
 
     method: str
@@ -68,6 +84,8 @@ class Operation:
     needs: tuple[str, ...] = ()
     body: Schema | None = None
     status: int = 200
+    stream: str = ""
+    told: Told | None = None
 
     @property
     def takes_partition(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -13,8 +13,8 @@ from streams.admin.outcomes import Outcomes
 from streams.admin.overview import StreamView
 from streams.admin.queries import CHARTS, STATES, EntryPage, Queries, shown_meta
 from streams.admin.searching import Search
+from streams.dashboard.board import Board, Host, hits
 from streams.dashboard.jobs import Jobs
-from streams.dashboard.live import Live
 from streams.dashboard.reading import (
     choice,
     filter_of,
@@ -25,15 +25,9 @@ from streams.dashboard.reading import (
     text,
 )
 from streams.dashboard.timeline import timeline, trace_of
-from streams.dashboard.whatsapp import WhatsAppQueries
-from streams.dashboard.words import language_of
 from streams.doctor.shared import SharedDoctor
 from streams.errors import NotFound
-from streams.pipeline import Pipeline
-from streams.whatsapp.status import STREAM
 
-Render = Callable[..., Response]
-Fragment = Callable[..., str]
 _PAGE = 50
 
 
@@ -41,23 +35,20 @@ class Pages:
     """The pages of one server.
 
     Args:
-        pipeline: open while they are asked.
-        render: makes a page of a template and its values.
-        fragment: makes a live part, which is the same for everybody.
+        host: what they are made with.
         jobs: the replays that run.
+        boards: what applications add, by their names.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, render: Render, fragment: Fragment, jobs: Jobs
-    ) -> None:
-        self._pipeline = pipeline
-        self._render = render
-        self._fragment = fragment
+    def __init__(self, host: Host, jobs: Jobs, boards: Mapping[str, Board]) -> None:
+        self._host = host
+        self._pipeline = host.pipeline
+        self._render = host.render
         self._jobs = jobs
-        self.live = Live()
-        self.queries = Queries(pipeline)
-        self._doctor = SharedDoctor(pipeline)
-        self._whatsapp = WhatsAppQueries(pipeline)
+        self._boards = boards
+        self.live = host.live
+        self.queries = Queries(host.pipeline)
+        self._doctor = SharedDoctor(host.pipeline)
 
     async def overview(self, request: Request) -> Response:
         """Every stream and group at a glance."""
@@ -169,11 +160,11 @@ class Pages:
         )
 
     async def search(self, request: Request) -> Response:
-        """An event by its id or by what it carries, or a message by its provider's id."""
+        """An event by its id or by what it carries, or what an application knows by an id."""
         wanted, stream = text(request, "q", 500).strip(), text(request, "stream", 100)
         is_text = bool(wanted) and wanted.isprintable()
         found = await Search(self._pipeline).search(wanted, stream) if is_text else None
-        message = await self._whatsapp.message(wanted) if is_text else None
+        known = await hits(self._boards, wanted) if is_text else []
         streams = await self.queries.names()
         return self._render(
             request,
@@ -182,7 +173,7 @@ class Pages:
             stream=stream,
             streams=streams,
             found=found,
-            message=message,
+            hits=known,
         )
 
     async def dead(self, request: Request) -> Response:
@@ -225,30 +216,6 @@ class Pages:
             rows=rows,
             before=before,
         )
-
-    async def whatsapp(self, request: Request) -> Response:
-        """Instances, and what became of the messages of today, by tenant."""
-        return self._render(
-            request, "whatsapp.html", stream=STREAM, **await self._whatsapp.overview()
-        )
-
-    async def endpoints(self, request: Request) -> Response:
-        """Where tenants are told, and how that goes."""
-        return self._render(
-            request, "endpoints.html", **await self._whatsapp.endpoints()
-        )
-
-    async def message(self, request: Request) -> Response:
-        """One message, with its timeline."""
-        ident = text(request, "id", 500)
-        message = (
-            await self._whatsapp.message(ident)
-            if ident and ident.isprintable()
-            else None
-        )
-        if message is None:
-            raise NotFound("no such message")
-        return self._render(request, "message.html", message=message)
 
     async def show_event(
         self,
@@ -307,10 +274,6 @@ class Pages:
 
         return await self._live(request, "workers", workers)
 
-    async def live_whatsapp(self, request: Request) -> Response:
-        """Figures of messages, as they change."""
-        return await self._live(request, "whatsapp", self._whatsapp.overview)
-
     async def live_stream(self, request: Request) -> Response:
         """The levels of a group, as they change."""
         stream, group = name_of(request), text(request, "group", 100)
@@ -339,18 +302,9 @@ class Pages:
 
         async def drawn() -> str:
             chart = await self.queries.chart(stream, group, reach, partition)
-            return self._fragment(request, "live/chart.html", chart=chart)
+            return self._host.fragment(request, "live/chart.html", chart=chart)
 
-        language = language_of(request.headers.get("accept-language", ""))
-        key = (
-            "chart",
-            language,
-            request.scope.get("root_path", ""),
-            stream,
-            group,
-            reach,
-            str(partition),
-        )
+        key = self._host.key(request, "chart", stream, group, reach, str(partition))
         return Response(await self.live.rendered(key, drawn), media_type="text/html")
 
     async def _known(self, stream: str, group: str = "") -> list[str]:
@@ -369,15 +323,13 @@ class Pages:
         return groups
 
     async def _live(
-        self, request: Request, name: str, values: Callable[[], Any], *key: str
+        self,
+        request: Request,
+        name: str,
+        values: Callable[[], Awaitable[dict[str, Any]]],
+        *key: str,
     ) -> Response:
-        async def render() -> str:
-            return self._fragment(request, f"live/{name}.html", **await values())
-
-        language = language_of(request.headers.get("accept-language", ""))
-        return await self.live.answer(
-            request, (name, language, request.scope.get("root_path", ""), *key), render
-        )
+        return await self._host.follow(request, f"live/{name}.html", values, *key)
 
     async def _overview(self) -> dict[str, Any]:
         return {"views": await self.queries.grouped(), "away": self.queries.away}

@@ -219,22 +219,3 @@ HOLD: Schema = {
     },
     "additionalProperties": False,
 }
-MESSAGE: Schema = {
-    "type": "object",
-    "properties": {
-        "to": {
-            "type": "string",
-            "pattern": r"^(\+?[1-9]([ ().-]*[0-9]){7,14}|[A-Z]{2}\.[A-Za-z0-9]{1,100})$",
-            "maxLength": 200,
-            "description": "a phone number with country code, 8 to 15 digits, or a user id such as BR.1502",
-        },
-        "text": {"type": "string", "minLength": 1, "maxLength": 4096},
-        "tenant": {**PRINTABLE, "maxLength": 90},
-        "instance": TEXT,
-        "priority": PRIORITY,
-        "delay": DELAY,
-        "expires": EXPIRES,
-    },
-    "required": ["to", "text"],
-    "additionalProperties": False,
-}

@@ -21,16 +21,12 @@ from streams.admin.status import EntryState
 from streams.broker.admin.listing import Listing
 from streams.dashboard.operations import CURSOR, FILTERS, LIMIT, NAME, Operation, Schema
 from streams.dashboard.roles import Role
-from streams.dashboard.schemas import EVENT, HOLD, MESSAGE, WHICH
+from streams.dashboard.schemas import EVENT, HOLD, WHICH
 from streams.dashboard.tokens import Token
-from streams.dashboard.whatsapp import WhatsAppQueries
 from streams.doctor.shared import SharedDoctor
 from streams.errors import ConfigurationError, NotFound
 from streams.events.event import Event
 from streams.pipeline import Pipeline
-from streams.whatsapp.content import Text
-from streams.whatsapp.messages import Messages
-from streams.whatsapp.settings import WhatsAppSettings
 
 _MOST_EVENTS = 1000
 
@@ -46,7 +42,6 @@ class Tasks:
         self._pipeline = pipeline
         self._queries = Queries(pipeline)
         self._doctor = SharedDoctor(pipeline)
-        self._whatsapp = WhatsAppQueries(pipeline)
 
     def operations(self) -> list[Operation]:
         """Everything that the API can do."""
@@ -208,23 +203,6 @@ class Tasks:
                 "listWorkers",
                 "The workers, with what they do.",
                 self.workers,
-            ),
-            Operation(
-                "POST",
-                "/messages",
-                "sendMessage",
-                "Queue a WhatsApp message.",
-                self.send,
-                publishes=True,
-                body=MESSAGE,
-                status=201,
-            ),
-            Operation(
-                "GET",
-                "/messages/{id}",
-                "getMessage",
-                "A message with its timeline.",
-                self.message,
             ),
         ]
 
@@ -398,26 +376,6 @@ class Tasks:
             "workers": [asdict(worker) for worker in workers],
             "away": self._away(),
         }
-
-    async def send(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
-        """Queue a message."""
-        options: dict[str, Any] = {
-            name: value for name, value in given.items() if name not in ("to", "text")
-        }
-        if key := request.headers.get("idempotency-key", ""):
-            options["idempotency_key"] = key
-        messages = Messages(self._pipeline, WhatsAppSettings.from_env())
-        ident, is_new = await messages.add_once(
-            given["to"], Text(given["text"]), **options
-        )
-        return 201 if is_new else 200, {"message_id": ident}
-
-    async def message(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
-        """A message."""
-        found = await self._whatsapp.message(ident_of(request))
-        if found is None:
-            raise NotFound("no such message")
-        return 200, asdict(found)
 
     def _away(self) -> list[dict[str, Any]]:
         """The shards that could not be asked at this look.

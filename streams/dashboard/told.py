@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from streams.admin.limits import LimitInfo
 from streams.admin.ordered_keys import OrderedKey
@@ -15,38 +14,21 @@ from streams.admin.searching import Match
 from streams.admin.why import Reasons
 from streams.broker.server.shards import Away
 from streams.dashboard.answers import (
-    Schema,
     described_as,
     listed,
     named,
     record,
     schema_of,
 )
+from streams.dashboard.operations import Operation, Told
 from streams.doctor import Finding
 from streams.events.receipt import Receipt
-from streams.whatsapp.status import MessageRecord
-
-
-class Told(NamedTuple):
-    """What the document says of an operation beside its parameters.
-
-    Attributes:
-        tag: the part that it stands in.
-        text: what one has to know, in a sentence or two.
-        answer: the schema of what is answered when all goes well.
-    """
-
-    tag: str
-    text: str
-    answer: Schema
-
 
 TAGS: Mapping[str, str] = {
     "streams": "Streams with their groups, workers and limits.",
     "events": "Publishing events, and what becomes of each.",
     "dead letters": "Events that failed for good.",
     "operating": "Pausing, limits, keys that are held, and who did what.",
-    "messages": "WhatsApp messages.",
 }
 """The parts of the document."""
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -307,19 +289,24 @@ _TOLD: Mapping[str, Told] = {
             ),
         ),
     ),
-    "sendMessage": Told(
-        "messages",
-        "201 when it is queued, 200 if it was before.",
-        record(message_id=str),
-    ),
-    "getMessage": Told(
-        "messages", "By its id, or the provider's.", schema_of(MessageRecord)
-    ),
 }
-TOLD: Mapping[str, Told] = {
-    name: told
-    if "$ref" in told.answer
-    else told._replace(answer=named(f"{name[0].upper()}{name[1:]}Answer", told.answer))
-    for name, told in _TOLD.items()
-}
-"""By ``operationId``. Each answer has a name, so that the same one has one type in a generated client."""
+
+
+def _named(name: str, told: Told) -> Told:
+    """With a name for its answer, so that the same one has one type in a generated client."""
+    if "$ref" in told.answer:
+        return told
+    return told._replace(
+        answer=named(f"{name[0].upper()}{name[1:]}Answer", told.answer)
+    )
+
+
+TOLD: Mapping[str, Told] = {name: _named(name, told) for name, told in _TOLD.items()}
+"""By ``operationId``."""
+
+
+def told_of(operation: Operation) -> Told:
+    """What the document says of an operation of the dashboard, or of an application."""
+    if operation.told is None:
+        return TOLD[operation.name]
+    return _named(operation.name, operation.told)

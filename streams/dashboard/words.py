@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 PORTUGUESE: dict[str, str] = tomllib.loads(
@@ -19,6 +20,8 @@ def language_of(header: str) -> str:
     return "en"
 
 
-def translated(text: str, language: str) -> str:
+def translated(
+    text: str, language: str, portuguese: Mapping[str, str] = PORTUGUESE
+) -> str:
     """A text of the pages in a language."""
-    return PORTUGUESE.get(text, text) if language == "pt" else text
+    return portuguese.get(text, text) if language == "pt" else text

@@ -19,6 +19,7 @@ from streams.broker.admin.figures import FigureStore
 from streams.broker.admin.watermarks import WatermarkStore
 from streams.broker.server.connection import EMBEDDED
 from streams.broker.server.shards import Away, away_index, each
+from streams.common.guests import Guests
 from streams.doctor import servers
 from streams.doctor.agreement import judge_agreement
 from streams.doctor.finding import (
@@ -29,6 +30,7 @@ from streams.doctor.finding import (
     Finding,
     Severity,
 )
+from streams.doctor.guests import ask_guests, examiners
 from streams.doctor.leftovers import judge_losses
 from streams.doctor.running import judge_runs
 from streams.doctor.stream import judge_stream
@@ -47,14 +49,21 @@ class Doctor:
         broker: an open broker.
         bounds: from which on a figure is a finding.
         role: of the broker's user: ``producer``, ``worker`` or ``operator``.
+        guests: applications that are asked as well, by an examination of all streams.
 
     Attributes:
         checks: how many checks the last examination made.
     """
 
     def __init__(
-        self, broker: Broker, bounds: Bounds | None = None, role: str = "worker"
+        self,
+        broker: Broker,
+        bounds: Bounds | None = None,
+        role: str = "worker",
+        *,
+        guests: Guests | None = None,
     ) -> None:
+        self._guests = guests
         self._broker = broker
         self._bounds = bounds or Bounds()
         self._role = role
@@ -119,6 +128,9 @@ class Doctor:
             findings += of_stream
 
         findings += [servers.away_streams(shard) for shard in away]
+        if self._guests is not None and not stream:
+            findings += await ask_guests(self._guests, self._broker)
+            self.checks += len(examiners(self._guests))
         return sorted(findings, key=_badness)
 
     async def _streams(self, stream: str) -> tuple[dict[str, list[int]], list[Finding]]:

@@ -63,7 +63,8 @@ class Finding:
     """One finding.
 
     Attributes:
-        code: a stable word, one of ``SERVER_CODES`` and ``STREAM_CODES``.
+        code: a stable word, one of ``SERVER_CODES`` and ``STREAM_CODES``, or that of an
+            application, with its name before it: ``shop:no-stock``.
         severity: how bad it is; ``unknown`` if the check could not be made.
         where: stream, or stream and group, or ``server``, with host and port of one of several.
         what: a sentence with figures.
@@ -78,7 +79,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         """Refuse a code that no page explains."""
-        if self.code not in SERVER_CODES and self.code not in STREAM_CODES:
+        if ":" not in self.code and self.code not in SERVER_CODES + STREAM_CODES:
             raise ValueError(f"{self.code!r} is no code of a finding")
 
     def as_plain(self) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def test_public_names():
             "GroupDropped",
             "GroupInUse",
             "Groups",
+            "Guest",
             "Lanes",
             "Levels",
             "Limit",

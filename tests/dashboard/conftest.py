@@ -13,7 +13,7 @@ from starlette.responses import Response
 from streams.dashboard import api
 from streams.dashboard.answers import components
 from streams.dashboard.operations import Operation
-from streams.dashboard.told import TOLD
+from streams.dashboard.told import told_of
 from tests.servers import BINARIES, Server, server_label
 
 
@@ -39,7 +39,7 @@ def answers_as_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def looked_at(operation: Operation, status: int, body: bytes) -> Response:
         fault = next(
-            closed(TOLD[operation.name].answer).iter_errors(orjson.loads(body)), None
+            closed(told_of(operation).answer).iter_errors(orjson.loads(body)), None
         )
         if fault is not None:
             wrong.append(

@@ -25,7 +25,6 @@ from streams.dashboard import (
     Tokens,
     new_token,
 )
-from streams.dashboard.api import Api
 from streams.errors import ConfigurationError
 from tests.conftest import eventually
 from tests.dashboard.board import ACCOUNTS, trouble
@@ -39,9 +38,9 @@ KNOWN = Tokens({
     TOKENS["admin"][1]: Token("admin", Role.ADMIN),
     TOKENS["shop"][1]: Token("shop", Role.VIEWER, publishes=True),
 })  # fmt: skip
-OPERATIONS = Api(
-    Pipeline("redis://127.0.0.1:1/0"), KNOWN, is_local=False, read_only=False
-).operations
+OPERATIONS = Dashboard(
+    Pipeline("redis://127.0.0.1:1/0"), DashboardOptions(tokens=KNOWN)
+).api.operations
 DEAD = "/streams/orders/groups/billing/dead"
 
 

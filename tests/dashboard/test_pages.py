@@ -15,6 +15,7 @@ from streams import Event, Limit, Pipeline, Retry, Settings
 from streams.dashboard.accounts import is_password
 from streams.dashboard.words import PORTUGUESE, language_of
 from streams.whatsapp import Text
+from streams.whatsapp.pages import board as messages
 from tests.conftest import eventually
 from tests.dashboard.board import board, do, token_in, trouble
 from tests.servers import clean_environment
@@ -363,13 +364,20 @@ async def test_the_pages_speak_portuguese(server, namespace):
     ]
 
 
-def test_every_word_of_the_pages_is_translated():
+def words_of(templates):
     used = set()
-    for path in TEMPLATES.glob("**/*.html"):
+    for path in templates.glob("**/*.html"):
         text = path.read_text("utf-8")
         used |= set(re.findall(r"_\(['\"]([^'\"]+)['\"]\)", text))
+    return used
+
+
+def test_every_word_of_the_pages_is_translated():
+    used, theirs = words_of(TEMPLATES), words_of(messages.TEMPLATES)
     assert len(used) > 50
+    assert len(theirs) > 10
     assert sorted(used - PORTUGUESE.keys()) == []
+    assert sorted(theirs - PORTUGUESE.keys() - messages.PORTUGUESE.keys()) == []
 
 
 async def test_the_command_serves_it(server, namespace, tmp_path):

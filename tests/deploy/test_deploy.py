@@ -134,8 +134,12 @@ def check_command(arguments: list[str]) -> None:
     """That the program has this command with these options."""
     command: Any = typer.main.get_command(app)
     words = list(arguments)
-    while words and hasattr(command, "commands") and words[0] in command.commands:
-        command = command.commands[words.pop(0)]
+    while words and hasattr(command, "get_command"):
+        found = command.get_command(typer.Context(command), words[0])
+        if found is None:
+            break
+        command = found
+        del words[0]
     known = {
         name for parameter in command.params for name in getattr(parameter, "opts", ())
     }

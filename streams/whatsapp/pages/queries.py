@@ -21,7 +21,7 @@ FUNNEL = ("queued", "sent", "delivered", "read", "failed", "retried")
 _LETTERS = 20
 
 
-class WhatsAppQueries:
+class MessageQueries:
     """Asks for messages and instances; it needs no secret of the application.
 
     Args:

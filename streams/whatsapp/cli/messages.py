@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
-from streams.cli import endpoints, instances, message_stats, privacy
 from streams.cli.common import (
     AsJson,
     Namespace,
@@ -35,6 +33,7 @@ from streams.cli.exit_codes import Exit
 from streams.cli.serving import serve
 from streams.errors import ConfigurationError
 from streams.quantities import counted
+from streams.whatsapp.cli import endpoints, figures, instances, privacy
 
 # What sends is imported by the commands that need it: the others start sooner.
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(privacy.app, name="suppressions")
 app.command("erase", help=privacy.ERASE)(privacy.erase)
 app.command("new-key", help=privacy.NEW_KEY)(privacy.new_key)
-app.command("stats", help=message_stats.HELP)(message_stats.stats)
+app.command("stats", help=figures.HELP)(figures.stats)
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose message it is.")]
 InstanceId = Annotated[str, typer.Option("--instance", help="The sender.")]
@@ -179,6 +178,8 @@ def _send_file(
     as_json: bool,
     server: tuple[str | None, str | None],
 ) -> None:
+    from rich.progress import Progress
+
     from streams.whatsapp.bulk import campaign_of, queue_rows, read
 
     rows = list(read(file, plan))
