@@ -1,6 +1,7 @@
-"""Traces and metrics, by the messaging conventions of OpenTelemetry. Off unless somebody calls ``instrument``.
+"""Traces and metrics by OpenTelemetry's messaging conventions, switched on explicitly.
 
-Only the API of OpenTelemetry is used here; ``export`` sets up the SDK for programs that have none of their own.
+``instrument`` uses only the API of OpenTelemetry. ``export`` sets up the SDK for programs
+that do not set it up themselves.
 """
 
 from streams.telemetry.exporting import Exported, export

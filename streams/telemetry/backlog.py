@@ -1,4 +1,4 @@
-"""What waits, as gauges: asked of the server when somebody scrapes, at most every few seconds."""
+"""Gauges of the backlog, which are read at a scrape, at most every few seconds."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Backlog:
     """The gauges of some streams, or of all.
 
     Args:
-        meter: that makes them.
-        broker: an open broker, of the running event loop.
-        streams: names; None: every stream that there is.
+        meter: the meter of the gauges.
+        broker: an open broker of the running event loop.
+        streams: the names of the streams; None: every stream.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class Backlog:
                 lambda g: [(g.consumers, {})],
             ),
         }
+
         for name, (unit, text, value) in gauges.items():
             meter.create_observable_gauge(name, [self._observer(value)], unit, text)
+
         meter.create_observable_gauge(
             "streams.backlog.scheduled",
             [self._observe_scheduled],
@@ -95,15 +97,16 @@ class Backlog:
         )
 
     async def refresh(self) -> None:
-        """Ask the server, if that is some seconds ago; from any event loop."""
+        """Read the backlog, unless it is fresh. Any event loop may call this."""
         if time.monotonic() - self._at < _FRESH:
             return
+
         if asyncio.get_running_loop() is self._loop:
             await self._look()
-        else:
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(self._look(), self._loop)
-            )
+            return
+
+        future = asyncio.run_coroutine_threadsafe(self._look(), self._loop)
+        await asyncio.wrap_future(future)
 
     async def _look(self) -> None:
         self._at = time.monotonic()
@@ -117,9 +120,10 @@ class Backlog:
                         self._broker, self._streams, lambda name: _row_of(status, name)
                     )
                     self._rows = [row for row in found if row is not None]
+
             self._is_up = True
         except (BrokerError, TimeoutError, NotFound):
-            # What was is not shown as what is: alerts on it are for streams.connection.up.
+            # Old values would look like present ones. Alert on streams.connection.up.
             self._rows, self._is_up = [], False
 
     def _observer(
@@ -132,6 +136,7 @@ class Backlog:
                         names.DESTINATION: row.stream,
                         names.GROUP: group.group,
                     }
+
                     for found, more in value(group):
                         yield Observation(found, {**place, **more})
 
@@ -158,6 +163,7 @@ def _levels(what: str) -> Value:
             found = getattr(level, what)
             if what == "oldest_age" and found is None:
                 found = 0.0
+
             if found is not None:
                 yield float(found), {names.LEVEL: level.level}
 

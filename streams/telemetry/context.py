@@ -1,4 +1,4 @@
-"""The trace context that travels in the metadata of an event, W3C ``traceparent`` and ``tracestate``."""
+"""The trace context in an event's metadata: W3C ``traceparent`` and ``tracestate``."""
 
 from __future__ import annotations
 
@@ -20,41 +20,38 @@ NAMES = ("traceparent", "tracestate")
 
 
 def injected(context: Context) -> dict[str, str]:
-    """What an event carries away; nothing where nobody traces."""
+    """The attributes of an event in this trace; empty without tracing."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, context)
-    # A state that is too long is left out, as W3C allows, rather than the event.
-    return {
-        name: carrier[name] for name in NAMES if RULES[name].fits(carrier.get(name))
-    }
+    # W3C allows to drop a state that is too long. The event must not fail for it.
+    fitting = [name for name in NAMES if RULES[name].fits(carrier.get(name))]
+    return {name: carrier[name] for name in fitting}
 
 
 def extracted(meta: Mapping[str, Any]) -> Context:
-    """Where an event comes from; a context without a span where it does not say."""
-    return _PROPAGATOR.extract(
-        {name: meta[name] for name in NAMES if isinstance(meta.get(name), str)},
-        Context(),
-    )
+    """The trace context of an event; without a span if it has none."""
+    carrier = {name: meta[name] for name in NAMES if isinstance(meta.get(name), str)}
+    return _PROPAGATOR.extract(carrier, Context())
 
 
 def carried(delivery: Delivery) -> Context:
-    """As ``extracted``, for an entry that may not have been read yet: its metadata are not parsed for this."""
+    """The trace context of a delivery, without parsing its metadata."""
     if delivery.event is not None:
         return extracted(delivery.event.meta)
+
     fields = delivery.fields
     for at in range(0, len(fields) - 1, 2):
         if fields[at] == b"meta":
-            found = _CARRIED.findall(fields[at + 1])
-            return extracted(
-                {
-                    name.decode(): value.decode("ascii", "replace")
-                    for name, value in found
-                }
-            )
+            meta = {}
+            for name, value in _CARRIED.findall(fields[at + 1]):
+                meta[name.decode()] = value.decode("ascii", "replace")
+
+            return extracted(meta)
+
     return Context()
 
 
 def link(context: Context, **attributes: str) -> Link | None:
-    """A link to where an event comes from; None where it does not say."""
+    """A link to the span of a trace context; None if it has none."""
     origin: SpanContext = trace.get_current_span(context).get_span_context()
     return Link(origin, attributes) if origin.is_valid else None

@@ -1,4 +1,4 @@
-"""The SDK, set up for programs that have none of their own: where spans and metrics go."""
+"""Setting up the SDK of OpenTelemetry, which sends spans and metrics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WORDS = ("otlp", "prometheus")
 
 @dataclass(slots=True)
 class Exported:
-    """What was set up; ``close`` sends what is left.
+    """The parts of the SDK; ``close`` sends the remaining data.
 
     Attributes:
-        tracers: None where no spans go anywhere.
-        meters: None where no metrics do.
-        registry: of Prometheus; None without it.
+        tracers: None if spans are not exported.
+        meters: None if metrics are not exported.
+        registry: the registry of Prometheus; None without it.
     """
 
     tracers: TracerProvider | None = None
@@ -35,24 +35,28 @@ class Exported:
         """Every metric, in the text format of Prometheus; empty without it."""
         if self.registry is None:
             return b""
+
         from prometheus_client import generate_latest
 
         return bytes(generate_latest(self.registry))
 
     def close(self) -> None:
-        """Send what is left, and end."""
+        """Send the remaining data and shut down."""
         for provider in (self.tracers, self.meters):
             if provider is not None:
                 provider.shutdown()
 
 
 def export(words: Sequence[str], *, service: str = "streams") -> Exported:
-    """Set up what is asked for; the ``OTEL_*`` variables say where and how, e.g. ``OTEL_EXPORTER_OTLP_ENDPOINT``.
+    """Set up exporters, which read the ``OTEL_*`` variables.
+
+    E.g. ``OTEL_EXPORTER_OTLP_ENDPOINT`` is the target of OTLP.
 
     Args:
-        words: ``otlp``: spans and metrics by OTLP over HTTP (extra ``otlp``); ``prometheus``: metrics to be scraped
-            from the health address (extra ``prometheus``).
-        service: the name of the service, unless ``OTEL_SERVICE_NAME`` says another.
+        words: ``otlp``: spans and metrics by OTLP over HTTP (extra ``otlp``);
+            ``prometheus``: metrics to scrape from the health address (extra
+            ``prometheus``).
+        service: the name of the service, unless ``OTEL_SERVICE_NAME`` is set.
 
     Raises:
         ConfigurationError: a word is unknown, or its extra is not installed.
@@ -62,6 +66,7 @@ def export(words: Sequence[str], *, service: str = "streams") -> Exported:
         raise ConfigurationError(
             f"telemetry is {' and '.join(WORDS)}, not {', '.join(unknown) or 'nothing'}"
         )
+
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import (
         SERVICE_NAME,
@@ -70,11 +75,11 @@ def export(words: Sequence[str], *, service: str = "streams") -> Exported:
         Resource,
     )
 
-    # What the environment says goes before what is said here.
-    resource = Resource({SERVICE_NAME: service, SERVICE_VERSION: __version__}).merge(
-        OTELResourceDetector().detect()
-    )
-    found, readers = Exported(), list[Any]()
+    default = Resource({SERVICE_NAME: service, SERVICE_VERSION: __version__})
+    # The variables of the environment come first.
+    resource = default.merge(OTELResourceDetector().detect())
+    found = Exported()
+    readers: list[Any] = []
     try:
         if "otlp" in words:
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
@@ -90,20 +95,19 @@ def export(words: Sequence[str], *, service: str = "streams") -> Exported:
             found.tracers = TracerProvider(resource=resource)
             found.tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
             readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+
         if "prometheus" in words:
             from opentelemetry.exporter.prometheus import PrometheusMetricReader
             from prometheus_client import CollectorRegistry
 
-            found.registry = CollectorRegistry()
-            readers.append(
-                PrometheusMetricReader(
-                    registry=found.registry, scope_info_enabled=False
-                )
-            )
+            found.registry = registry = CollectorRegistry()
+            reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
+            readers.append(reader)
     except ImportError as error:
         extra = "otlp" if "otlp" in str(error) else "prometheus"
         raise ConfigurationError(
             f"this needs the extra {extra}: pip install 'streams[{extra}]'"
         ) from None
+
     found.meters = MeterProvider(readers, resource)
     return found

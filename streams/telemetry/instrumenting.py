@@ -13,10 +13,10 @@ from streams.telemetry.tracing import Tracing
 
 
 def instrument(pipeline: Pipeline, exported: Exported | None = None) -> None:
-    """Let a pipeline make spans and metrics from now on; before it is opened.
+    """Let a pipeline that is not open yet make spans and metrics.
 
-    Without ``exported`` they go to whatever SDK the program has set up, or nowhere. With it they go where it says, and
-    what waits is measured, too.
+    Without ``exported`` they go to the SDK of the program, if it has set up one. With
+    ``exported`` they go there, and the backlog is measured, too.
 
     Raises:
         ConfigurationError: the pipeline is open, or is instrumented already.
@@ -25,24 +25,26 @@ def instrument(pipeline: Pipeline, exported: Exported | None = None) -> None:
         raise ConfigurationError("instrument a pipeline before it is opened")
     if any(isinstance(found, (Tracing, Metrics)) for found in pipeline.middleware):
         raise ConfigurationError("this pipeline is instrumented already")
-    tracing: Tracing | None
+
+    added: list[Middleware] = []
     if exported is None:
-        tracing, metrics = Tracing(), Metrics()
+        added = [Tracing(), Metrics()]
     else:
-        tracing = Tracing(exported.tracers) if exported.tracers is not None else None
         metrics = Metrics(exported.meters)
-    added: list[Middleware] = [made for made in (tracing, metrics) if made is not None]
-    if exported is not None:
-        added.append(Scraped(metrics, exported))
+        if exported.tracers is not None:
+            added.append(Tracing(exported.tracers))
+
+        added += [metrics, Scraped(metrics, exported)]
+
     pipeline.middleware[:0] = added
 
 
 class Scraped(Middleware, Observer):
-    """Gauges of what waits on the streams of a worker, and the text that scrapers read.
+    """Gauges of the backlog of a worker's streams, and the text for scrapers.
 
     Args:
-        metrics: whose meter makes the gauges.
-        exported: what is read.
+        metrics: the metrics whose meter makes the gauges.
+        exported: the SDK.
     """
 
     def __init__(self, metrics: Metrics, exported: Exported) -> None:
@@ -52,14 +54,16 @@ class Scraped(Middleware, Observer):
         self._streams: list[str] = []
 
     async def start(self, place: Place) -> None:
-        """A consumer begins: its stream is among those that are measured."""
+        """Measure the stream of a consumer that starts."""
         if place.stream not in self._streams:
             self._streams.append(place.stream)
+
         if self._backlog is None:
             self._backlog = Backlog(self._metrics.meter, place.broker, self._streams)
 
     async def exposition(self) -> bytes:
-        """Ask the server if that is some seconds ago, and tell."""
+        """The text for scrapers, with a backlog that is some seconds old at most."""
         if self._backlog is not None:
             await self._backlog.refresh()
+
         return self._exported.exposition()

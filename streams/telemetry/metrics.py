@@ -1,8 +1,12 @@
-"""Metrics: those of the conventions, and what they do not have. Labels are streams, groups, levels and stable words."""
+"""Metrics of the conventions, and own ones for everything else.
+
+Labels are streams, groups, levels and stable words.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +31,10 @@ class Metrics(Middleware, Observer):
     """Counts and measures what consumers and producers do.
 
     Args:
-        provider: makes the meter; None: the one of the process.
+        provider: the provider of the meter; None: the one of the process.
 
     Attributes:
-        meter: that makes the instruments.
+        meter: the meter of the instruments.
     """
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
@@ -89,74 +93,70 @@ class Metrics(Middleware, Observer):
     # --- attempts
 
     def before(self, attempt: Attempt) -> None:
-        """Look at the clock."""
+        """Note the time."""
         attempt.state[self] = time.perf_counter()
 
     def after(self, attempt: Attempt) -> None:
-        """An attempt went well."""
+        """Measure an attempt that succeeded."""
         self._measure(attempt, {})
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """An attempt failed, or its handler chose another outcome."""
-        if isinstance(error, HandlerSignal) or attempt.cancelled in (
-            "lost",
-            "shutdown",
-        ):
-            self._measure(attempt, {})
-        else:
-            kind = (
-                "timeout"
-                if isinstance(error, TimeoutError)
-                else type(error).__qualname__
-            )
-            self._measure(attempt, {names.ERROR: kind})
+        """Measure an attempt that failed, or whose handler chose another outcome."""
+        more = {}
+        is_chosen = isinstance(error, HandlerSignal)
+        if not is_chosen and attempt.cancelled not in ("lost", "shutdown"):
+            more[names.ERROR] = names.error_type(error)
+
+        self._measure(attempt, more)
 
     def _measure(self, attempt: Attempt, more: dict[str, Any]) -> None:
         event = attempt.event
-        facts = names.attributes(
-            "process", "process", event.stream, event.group, **more
-        )
+        place = (event.stream, event.group)
+        facts = names.attributes("process", "process", *place, **more)
         self._process.record(time.perf_counter() - attempt.state[self], facts)
 
     # --- trips
 
     def sending(self, stream: str, *, is_batch: bool) -> MeasuredSend:
-        """A call publishes; a batch is one measurement."""
+        """Measure a call that publishes; a batch is one measurement."""
         return MeasuredSend(self._sent, self._operation, stream)
 
     def received(
         self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
     ) -> None:
-        """A read that brought something; how long it waited for that says nothing, and is not measured."""
-        self._consumed.add(
-            len(deliveries),
-            names.attributes("receive", "receive", consumer.stream, consumer.group),
-        )
+        """Count the deliveries of a read. Its duration, mostly a wait, is not measured."""
+        facts = names.attributes("receive", "receive", consumer.stream, consumer.group)
+        self._consumed.add(len(deliveries), facts)
 
     def settled(self, consumer: ConsumerId, settled: Settled) -> None:
-        """Outcomes that were written."""
+        """Count outcomes that were stored, and measure the round trip."""
         place = {names.DESTINATION: consumer.stream, names.GROUP: consumer.group}
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         if settled.done:
             counts["done"] = len(settled.done)
+
         for row, why in settled.postponed:
-            counts[why] = counts.get(why, 0) + 1
+            counts[why] += 1
             if why == "limited":
                 self._delay.record(row.delay_ms / 1000, place)
+
         for letter in settled.buried:
-            counts["dead"] = counts.get("dead", 0) + 1
+            counts["dead"] += 1
             self._dead.add(1, place | {names.REASON: letter.reason})
+
         for outcome, count in counts.items():
             self._settled.add(count, place | {names.OUTCOME: outcome})
+
         if settled.lost:
             self._lost.add(settled.lost, place)
+
         if counts:
-            self._batch.record(sum(counts.values()), place)
+            self._batch.record(counts.total(), place)
             took = (time.time_ns() - settled.began) / 1e9
-            self._operation.record(
-                max(0.0, took),
-                names.attributes("settle", "settle", consumer.stream, consumer.group),
+            facts = names.attributes(
+                "settle", "settle", consumer.stream, consumer.group
             )
+            self._operation.record(max(0.0, took), facts)
 
     def replayed(
         self,
@@ -165,7 +165,7 @@ class Metrics(Middleware, Observer):
         letters: Sequence[StoredLetter],
         places: Sequence[str],
     ) -> None:
-        """Dead letters that were put back."""
+        """Count replayed dead letters."""
         count = sum(map(bool, places))
         if count:
             self._replayed.add(count, {names.DESTINATION: stream, names.GROUP: group})

@@ -40,13 +40,13 @@ BUCKETS = (
     7.5,
     10.0,
 )
-"""Seconds; of both histograms of durations, as the conventions ask."""
+"""The buckets of both duration histograms in the conventions, in seconds."""
 
 
 def attributes(
     operation: str, kind: str, stream: str, group: str = "", **more: Any
 ) -> dict[str, Any]:
-    """What every span of an operation says."""
+    """The attributes of every span of an operation."""
     found: dict[str, Any] = {
         SYSTEM: "redis",
         OPERATION: operation,
@@ -55,4 +55,12 @@ def attributes(
     }
     if group:
         found[GROUP] = group
+
     return found | more
+
+
+def error_type(error: BaseException) -> str:
+    """The value of ``error.type``: a stable word or the class."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return type(error).__qualname__

@@ -1,4 +1,4 @@
-"""Publishing calls: their span, whose trace the events carry, and what is counted and measured of them."""
+"""The spans and metrics of publishing calls. Events carry the trace of their call."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from streams.telemetry.context import injected
 
 
 class TracedSend(ObservedSend):
-    """The span of one call. Its events belong to its trace, unless they bring one.
+    """The span of one call. Its events belong to its trace, unless they have another.
 
     Args:
-        tracer: makes the span.
-        stream: where the call publishes.
-        is_batch: the span counts the events; that of a single one names it.
+        tracer: the tracer of the span.
+        stream: the stream of the call.
+        is_batch: whether the span counts the events. Otherwise it names its event.
     """
 
     def __init__(self, tracer: Tracer, stream: str, *, is_batch: bool) -> None:
@@ -33,37 +33,37 @@ class TracedSend(ObservedSend):
         )
         self._is_batch = is_batch
         self._sent = 0
-        self.carrier = injected(
-            trace.set_span_in_context(self._span, contexts.get_current())
-        )
+        context = trace.set_span_in_context(self._span, contexts.get_current())
+        self.carrier = injected(context)
 
     def stored(self, receipts: Sequence[Receipt]) -> None:
-        """Name the event, or count those of a batch."""
+        """Name the event, or count the events of a batch."""
         self._sent += len(receipts)
         if not self._is_batch:
             (receipt,) = receipts
-            self._span.set_attributes(
-                {names.MESSAGE: receipt.event_id, names.LEVEL: receipt.level}
-            )
+            self._span.set_attribute(names.MESSAGE, receipt.event_id)
+            self._span.set_attribute(names.LEVEL, receipt.level)
 
     def ended(self, error: BaseException | None) -> None:
         """End the span, with the kind of the error."""
         if self._is_batch:
             self._span.set_attribute(names.BATCH, self._sent)
+
         if error is not None:
             kind = error.__class__.__qualname__
             self._span.set_attribute(names.ERROR, kind)
             self._span.set_status(Status(StatusCode.ERROR, kind))
+
         self._span.end()
 
 
 class MeasuredSend(ObservedSend):
-    """Counts the events of one call, and measures how long it took.
+    """Counts the events of one call, and measures its duration.
 
     Args:
-        sent: counts events.
-        duration: measures seconds.
-        stream: where the call publishes.
+        sent: the counter of events.
+        duration: the histogram of seconds.
+        stream: the stream of the call.
     """
 
     def __init__(self, sent: Counter, duration: Histogram, stream: str) -> None:
@@ -73,7 +73,7 @@ class MeasuredSend(ObservedSend):
         self._began = time.perf_counter()
 
     def stored(self, receipts: Sequence[Receipt]) -> None:
-        """Count them."""
+        """Count the events."""
         self._sent.add(len(receipts), names.attributes("send", "send", self._stream))
 
     def ended(self, error: BaseException | None) -> None:

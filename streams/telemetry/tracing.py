@@ -1,4 +1,4 @@
-"""Spans: one trace shows who published an event, each attempt, what became of it, and replays."""
+"""Spans: one trace shows an event's publishing, its attempts, its outcome and replays."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ _OPERATIONS = {
 
 
 class Tracing(Middleware, Observer):
-    """Makes spans of attempts and trips.
+    """Makes spans of attempts and of round trips to the server.
 
-    An attempt is a child of the span that published its event: there is one event in it, and a trace reads like its
-    life. Reads and acknowledgements, which carry many, are traces of their own, linked to the events; reads that bring
-    nothing make no span. Neither bodies nor ids of people are in a span; what an exception says is masked.
+    An attempt is a child of the span that published its event, so that a trace shows the
+    life of one event. Reads and acknowledgements of several events are separate traces
+    with links to the events; reads without events make no span. Spans contain neither
+    bodies nor ids of people, and messages of exceptions are masked.
 
     Args:
-        provider: makes the tracer; None: the one of the process.
+        provider: the provider of the tracer; None: the one of the process.
 
     Attributes:
-        tracer: that makes the spans.
+        tracer: the tracer of the spans.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
@@ -56,38 +57,31 @@ class Tracing(Middleware, Observer):
     # --- attempts
 
     def before(self, attempt: Attempt) -> None:
-        """Begin the span, which is current for whatever runs inside."""
+        """Start the span, which is current inside the attempt."""
         event = attempt.event
-        origin = extracted(event.meta)
+        facts: dict[str, Any] = {
+            names.MESSAGE: event.id,
+            names.CLIENT: attempt.place.consumer,
+            names.LEVEL: event.priority,
+            names.ATTEMPT: event.attempt,
+            names.EVENT_TYPE: event.type,
+        }
+        place = (event.stream, event.group)
         span = self.tracer.start_span(
             f"process {event.stream}",
-            origin,
+            extracted(event.meta),
             SpanKind.CONSUMER,
-            names.attributes(
-                "process",
-                "process",
-                event.stream,
-                event.group,
-                **{
-                    names.MESSAGE: event.id,
-                    names.CLIENT: attempt.place.consumer,
-                    names.LEVEL: event.priority,
-                    names.ATTEMPT: event.attempt,
-                    names.EVENT_TYPE: event.type,
-                },
-            ),
+            names.attributes("process", "process", *place, **facts),
         )
-        attempt.state[self] = (
-            span,
-            contexts.attach(trace.set_span_in_context(span, contexts.get_current())),
-        )
+        inside = trace.set_span_in_context(span, contexts.get_current())
+        attempt.state[self] = (span, contexts.attach(inside))
 
     def after(self, attempt: Attempt) -> None:
-        """End it."""
+        """End the span."""
         self._end(attempt, "skipped" if attempt.skipped else "done")
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """End it, with what went wrong; what a handler chose is no error."""
+        """End the span with the error. An outcome that the handler chose is not one."""
         kind = type(error)
         if attempt.cancelled in ("lost", "shutdown"):
             self._end(attempt, attempt.cancelled)
@@ -95,13 +89,9 @@ class Tracing(Middleware, Observer):
             self._end(attempt, kind.__name__.lower())
         else:
             span: Span = attempt.state[self][0]
-            span.set_attribute(
-                names.ERROR,
-                "timeout" if isinstance(error, TimeoutError) else kind.__qualname__,
-            )
-            span.set_status(
-                Status(StatusCode.ERROR, masked(f"{kind.__qualname__}: {_text(error)}"))
-            )
+            text = masked(f"{kind.__qualname__}: {_text(error)}")
+            span.set_attribute(names.ERROR, names.error_type(error))
+            span.set_status(Status(StatusCode.ERROR, text))
             self._end(attempt, "failed")
 
     def _end(self, attempt: Attempt, outcome: str) -> None:
@@ -113,39 +103,30 @@ class Tracing(Middleware, Observer):
     # --- trips
 
     def sending(self, stream: str, *, is_batch: bool) -> TracedSend:
-        """A call publishes."""
+        """Start the span of a call that publishes."""
         return TracedSend(self.tracer, stream, is_batch=is_batch)
 
     def received(
         self, consumer: ConsumerId, deliveries: Sequence[Delivery], began: int
     ) -> None:
-        """A read that brought something."""
-        self._trip("receive", "receive", consumer, deliveries, began)
+        """Make the span of a read with events."""
+        self._trip("receive", consumer, deliveries, began)
 
     def settled(self, consumer: ConsumerId, settled: Settled) -> None:
-        """What became of entries."""
+        """Make the spans of stored outcomes."""
+        began = settled.began
         if settled.done:
-            self._trip("ack", "settle", consumer, settled.done, settled.began)
+            self._trip("ack", consumer, settled.done, began)
+
         for row, why in settled.postponed:
-            delay = {names.DELAY: row.delay_ms / 1000, names.REASON: why}
-            self._settled(
-                _OPERATIONS[why],
-                consumer,
-                row.delivery,
-                settled.began,
-                row.record,
-                delay,
-            )
+            facts = self._facts(row.delivery, row.record)
+            facts |= {names.DELAY: row.delay_ms / 1000, names.REASON: why}
+            self._settled(_OPERATIONS[why], consumer, row.delivery, facts, began)
+
         for letter in settled.buried:
-            reason = {names.REASON: letter.reason}
-            self._settled(
-                "dead_letter",
-                consumer,
-                letter.delivery,
-                settled.began,
-                letter.record,
-                reason,
-            )
+            facts = self._facts(letter.delivery, letter.record)
+            facts[names.REASON] = letter.reason
+            self._settled("dead_letter", consumer, letter.delivery, facts, began)
 
     def replayed(
         self,
@@ -154,30 +135,27 @@ class Tracing(Middleware, Observer):
         letters: Sequence[StoredLetter],
         places: Sequence[str],
     ) -> None:
-        """Dead letters that were put back: each belongs to the trace of its event."""
+        """Make the spans of replayed dead letters, in the traces of their events."""
         for letter, place in zip(letters, places, strict=True):
-            if place:
-                origin = _origin(letter.fields)
-                ident = _stored_id(letter.fields) or member(
-                    letter.level, letter.entry_id
-                )
-                facts = {
-                    names.MESSAGE: ident,
-                    names.LEVEL: letter.level,
-                    names.REASON: letter.reason,
-                }
-                span = self.tracer.start_span(
-                    f"replay {stream}",
-                    origin,
-                    SpanKind.PRODUCER,
-                    names.attributes("replay", "send", stream, group, **facts),
-                )
-                span.end()
+            if not place:
+                continue
+
+            facts: dict[str, Any] = {
+                names.MESSAGE: _ident(letter),
+                names.LEVEL: letter.level,
+                names.REASON: letter.reason,
+            }
+            span = self.tracer.start_span(
+                f"replay {stream}",
+                _origin(letter.fields),
+                SpanKind.PRODUCER,
+                names.attributes("replay", "send", stream, group, **facts),
+            )
+            span.end()
 
     def _trip(
         self,
         operation: str,
-        kind: str,
         consumer: ConsumerId,
         deliveries: Sequence[Delivery],
         began: int,
@@ -187,62 +165,60 @@ class Tracing(Middleware, Observer):
             found = link(carried(delivery), **{names.MESSAGE: _ident(delivery)})
             if found is not None:
                 links.append(found)
+
+        kind = "settle" if operation == "ack" else operation
+        place = (consumer.stream, consumer.group)
+        facts: dict[str, Any] = {
+            names.CLIENT: consumer.name,
+            names.BATCH: len(deliveries),
+        }
         span = self.tracer.start_span(
             f"{operation} {consumer.stream}",
             Context(),
             SpanKind.CLIENT,
-            names.attributes(
-                operation,
-                kind,
-                consumer.stream,
-                consumer.group,
-                **{names.CLIENT: consumer.name, names.BATCH: len(deliveries)},
-            ),
+            names.attributes(operation, kind, *place, **facts),
             links=links,
             start_time=began,
         )
         span.end()
+
+    @staticmethod
+    def _facts(delivery: Delivery, record: bytes) -> dict[str, Any]:
+        facts = {names.MESSAGE: _ident(delivery), names.LEVEL: delivery.level}
+        if record:
+            facts[names.ATTEMPT] = AttemptRecord.from_json(record).attempts
+
+        return facts
 
     def _settled(
         self,
         operation: str,
         consumer: ConsumerId,
         delivery: Delivery,
+        facts: dict[str, Any],
         began: int,
-        record: bytes,
-        more: dict[str, Any],
     ) -> None:
+        facts[names.CLIENT] = consumer.name
+        place = (consumer.stream, consumer.group)
         span = self.tracer.start_span(
             f"{operation} {consumer.stream}",
             carried(delivery),
             SpanKind.CLIENT,
-            names.attributes(
-                operation,
-                "settle",
-                consumer.stream,
-                consumer.group,
-                **{
-                    names.CLIENT: consumer.name,
-                    names.MESSAGE: _ident(delivery),
-                    names.LEVEL: delivery.level,
-                },
-                **more,
-            ),
+            names.attributes(operation, "settle", *place, **facts),
             start_time=began,
         )
-        if record and span.is_recording():
-            span.set_attribute(names.ATTEMPT, AttemptRecord.from_json(record).attempts)
         span.end(time.time_ns())
 
 
-def _ident(delivery: Delivery) -> str:
-    return _stored_id(delivery.fields) or member(delivery.level, delivery.entry_id)
+def _ident(entry: Delivery | StoredLetter) -> str:
+    return _stored_id(entry.fields) or member(entry.level, entry.entry_id)
 
 
 def _stored_id(fields: Sequence[bytes]) -> str:
     for at in range(0, len(fields) - 1, 2):
         if fields[at] == b"id":
             return fields[at + 1].decode("utf-8", "replace")
+
     return ""
 
 
@@ -255,5 +231,5 @@ def _origin(fields: Sequence[bytes]) -> Context:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - somebody else's class
+    except Exception:  # noqa: BLE001 - __str__ of a user's class may raise anything
         return ""

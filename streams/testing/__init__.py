@@ -1,4 +1,4 @@
-"""For tests of programs that use streams: a real server, time travel, and a look at what happened.
+"""Test tools for programs with streams: a real server, time travel, recorded events.
 
 from streams.testing import Harness
 """
@@ -44,9 +44,10 @@ def harness(
     namespace: str = "",
     raise_errors: bool = False,
 ) -> Harness | BlockingHarness:
-    """The harness that suits a pipeline; see ``Harness``."""
+    """The harness for this kind of pipeline; see ``Harness``."""
     if isinstance(pipeline, sync.Pipeline):
         return BlockingHarness(
             pipeline, url=url, namespace=namespace, raise_errors=raise_errors
         )
+
     return Harness(pipeline, url=url, namespace=namespace, raise_errors=raise_errors)

@@ -18,14 +18,17 @@ R = TypeVar("R")
 
 
 class BlockingHarness(Blocking):
-    """Binds a blocking pipeline to a test: ``with BlockingHarness(pipeline) as harness:``. See ``Harness``.
+    """Binds a blocking pipeline to a test; see ``Harness``.
 
-    Handlers run in the thread that also serves the pipeline's blocking calls: ``def`` handlers in threads of their own,
-    which may use the pipeline as ever; ``async def`` handlers await ``pipeline.asynchronous``.
+    Use it as ``with BlockingHarness(pipeline) as harness:``.
+
+    ``def`` handlers run in their own threads, and may use the pipeline. ``async def``
+    handlers run in the thread of the pipeline's blocking calls, and await
+    ``pipeline.asynchronous``.
 
     Args:
-        pipeline: of ``streams.sync``; what it had opened is closed first.
-        url, namespace, raise_errors: as for ``Harness``.
+        pipeline: a ``streams.sync.Pipeline``; its connections are closed first.
+        url, namespace, raise_errors: see ``Harness``.
     """
 
     def __init__(
@@ -48,16 +51,16 @@ class BlockingHarness(Blocking):
     def __enter__(self) -> Self:
         self.pipeline.close()
         self._harness.bind()
-        # One pipeline for all: what travels in time and what is written down holds for the blocking calls as well.
-        self._make, self.pipeline.portal.make = (
-            self.pipeline.portal.make,
-            lambda: self.pipeline.asynchronous,
-        )
+        # The blocking calls use the same pipeline, so that they are recorded and travel.
+        portal = self.pipeline.portal
+        self._make = portal.make
+        portal.make = lambda: self.pipeline.asynchronous
         try:
             self._call(self._harness.open)
         except BaseException:
             self._leave()
             raise
+
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +76,7 @@ class BlockingHarness(Blocking):
 
     @property
     def namespace(self) -> str:
-        """First part of the keys of this test."""
+        """The first part of the keys of this test."""
         return self._harness.namespace
 
     def drain(self, *, within: float = 10.0) -> int:
@@ -85,11 +88,11 @@ class BlockingHarness(Blocking):
         self._call(lambda: self._harness.travel(seconds))
 
     def unfinished(self) -> list[Left]:
-        """What every group with a handler has left; see ``Harness.unfinished``."""
+        """The unfinished events of each group with a handler; see ``Harness.unfinished``."""
         return self._call(self._harness.unfinished)
 
     def published(self, stream: str, *, type: str | None = None) -> list[Event[Any]]:
-        """What was published; see ``Harness.published``."""
+        """The published events of a stream; see ``Harness.published``."""
         return self._harness.published(stream, type=type)
 
     def done(

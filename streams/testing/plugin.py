@@ -1,6 +1,6 @@
-"""The pytest plugin, loaded by pytest wherever streams is installed.
+"""The pytest plugin, which pytest loads if streams is installed.
 
-Everything is imported by the fixtures that need it: test suites that use none of them pay nothing.
+The fixtures import what they need, so that other test suites pay nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def streams_server() -> Iterator[str]:
 
 @pytest.fixture
 def streams_harness(streams_server: str) -> Callable[..., Any]:
-    """Make the harness of a pipeline: ``async with`` what this returns for yours, or ``with`` for a blocking one.
+    """A function that makes a harness for ``async with``, or ``with`` if it blocks.
 
     Keywords: ``namespace`` and ``raise_errors``, see ``streams.testing.Harness``.
     """
@@ -39,7 +39,7 @@ def streams_harness(streams_server: str) -> Callable[..., Any]:
 
 @pytest.fixture
 def streams_pipeline(streams_server: str) -> Pipeline:
-    """A pipeline without handlers on the session's server, for tests that declare their own; give it to a harness."""
+    """A pipeline on the session's server, for tests that declare their own handlers."""
     from streams.pipeline import Pipeline
 
     return Pipeline(streams_server)

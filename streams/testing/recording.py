@@ -1,4 +1,4 @@
-"""What a harness writes down: events that were published, attempts that ended."""
+"""The records of a harness: published events and ended attempts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class _Published(NamedTuple):
 
 
 class Record:
-    """What happened since the harness was opened, in order. Filled from several threads; appending is atomic."""
+    """The events since the harness was opened, in order.
+
+    Several threads fill it. Appending to a list is atomic.
+    """
 
     def __init__(self) -> None:
         self._published: list[_Published] = []
@@ -38,39 +41,39 @@ class Record:
 
     @property
     def attempts(self) -> int:
-        """How many attempts have ended."""
+        """The number of ended attempts."""
         return len(self.done) + len(self.failures)
 
     def published(self, stream: str, kind: str | None) -> list[Event[Any]]:
-        """The events that were stored on a stream, decoded anew from what was sent."""
-        return [
-            event
-            for row in list(self._published)
-            if stream in (row.stream, base_of(row.stream))
-            and (event := _event(row))
-            and kind in (None, event.type)
-        ]
+        """The events that were stored on a stream, decoded from the stored fields."""
+        found = []
+        for row in list(self._published):
+            if stream in (row.stream, base_of(row.stream)):
+                event = _event(row)
+                if kind in (None, event.type):
+                    found.append(event)
+
+        return found
 
     def streams(self) -> set[str]:
-        """The streams that something was published on, by the name that publishers use."""
+        """The streams of published events, without the suffixes of partitions."""
         return {base_of(row.stream) for row in list(self._published)}
 
     def types(self, stream: str) -> set[str]:
-        """The types of what was published on a stream."""
+        """The types of the events that were published on a stream."""
         return {event.type for event in self.published(stream, None)}
 
     def add(
         self, stream: str, events: Sequence[Prepared], places: Sequence[str]
     ) -> None:
-        """Write down what was stored; '' stands for what was not."""
-        rows = zip(events, places, strict=True)
-        self._published += [
-            _Published(stream, event, place) for event, place in rows if place
-        ]
+        """Record stored events. The place of an event that was not stored is ''."""
+        for event, place in zip(events, places, strict=True):
+            if place:
+                self._published.append(_Published(stream, event, place))
 
 
 class Recorder(Middleware, Observer):
-    """Writes down what is stored, and how attempts end. As the outermost middleware it sees their final outcome."""
+    """Records stored events, and the final outcomes of attempts as outermost middleware."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -78,21 +81,21 @@ class Recorder(Middleware, Observer):
     def published(
         self, stream: str, events: Sequence[Prepared], places: Sequence[str]
     ) -> None:
-        """Events were stored, by whichever way of publishing."""
+        """Record stored events."""
         self._record.add(stream, events, places)
 
     def before(self, attempt: Attempt) -> None:
-        """The attempt begins."""
+        """Record the start of an attempt."""
         self._record.running[id(attempt)] = (attempt.event, time.monotonic())
 
     def after(self, attempt: Attempt) -> None:
-        """It succeeded; one that a middleware has skipped has not been handled."""
+        """Record a success, unless a middleware has skipped the handler."""
         self._record.running.pop(id(attempt), None)
         if not attempt.skipped:
             self._record.done.append(attempt.event)
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """It failed. A cancelled attempt did not end, unless by its timeout."""
+        """Record a failure. An attempt that the worker cancelled will run again."""
         self._record.running.pop(id(attempt), None)
         if attempt.cancelled not in ("lost", "shutdown"):
             self._record.failures.append(Failure(attempt.event, error))
@@ -100,12 +103,11 @@ class Recorder(Middleware, Observer):
 
 def _event(row: _Published) -> Event[Any]:
     prepared = row.prepared
-    event = decode(
-        [
-            field.encode() if isinstance(field, str) else bytes(field)
-            for field in prepared.fields
-        ]
-    )
+    fields = []
+    for field in prepared.fields:
+        fields.append(field.encode() if isinstance(field, str) else bytes(field))
+
+    event = decode(fields)
     event.stream = row.stream
     event.priority = prepared.level
     event.delay = prepared.delay_ms / 1000

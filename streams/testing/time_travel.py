@@ -1,4 +1,4 @@
-"""travel, unfinished, erase: what tests of users do with a server of their own. No role uses this."""
+"""Time travel and queries of a test's own server. No worker uses this."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _PAGE = 500
 
 
 class Work(NamedTuple):
-    """What one group still has to do. ``scheduled`` belongs to the stream; ``next_in`` is in seconds.
+    """The unfinished entries of one group, and the scheduled ones of its stream.
 
-    ``processing``: with the consumer that asks; ``elsewhere``: with others; ``paused``: would be waiting or due. At
-    most 1,000 waiting entries are counted per level.
+    ``processing`` are with the asking consumer, and ``elsewhere`` with others. ``paused``
+    would be waiting or due without their pause. ``next_in`` is in seconds. At most 1,000
+    waiting entries are counted per level.
     """
 
     waiting: int
@@ -54,10 +55,11 @@ class Rehearsing:
         *,
         paused: Collection[int] = (),
     ) -> Work:
-        """What a group has to do, as ``consumer`` sees it; ``paused`` levels hold theirs back. One command."""
+        """The work of a group from the view of ``consumer``, with one command."""
         ordered = sorted(levels, key=lambda level: level in paused)
-        lanes = (keys.lane(group, level) for level in ordered)
-        names = (keys.retry(group), keys.scheduled(), *map(keys.level, ordered), *lanes)
+        names = [keys.retry(group), keys.scheduled()]
+        names += [keys.level(level) for level in ordered]
+        names += [keys.lane(group, level) for level in ordered]
         open_levels = sum(level not in paused for level in levels)
         command = _UNFINISHED.command(
             names, group, PARKED, consumer, open_levels, len(ordered), *ordered
@@ -66,28 +68,29 @@ class Rehearsing:
         return Work._make((*counts, None if next_in < 0 else next_in / 1000))
 
     async def advance(self, keys: Keys, groups: Sequence[str], seconds: float) -> int:
-        """Bring every due time of a stream closer; returns how many."""
+        """Bring every due time of a stream closer; returns their number."""
         names = (keys.scheduled(), *map(keys.retry, groups))
-        moved: int = await self._link.call(
-            *_ADVANCE.command(names, round(seconds * 1000))
-        )
+        command = _ADVANCE.command(names, round(seconds * 1000))
+        moved: int = await self._link.call(*command)
         return moved
 
     async def age_leases(
         self, keys: Keys, levels: Sequence[int], group: str, seconds: float
     ) -> int:
-        """Make what consumers hold look silent for longer; returns how many entries."""
+        """Let the leases of a group look older; returns the number of entries."""
         names = [keys.level(level) for level in levels]
-        aged: int = await self._link.call(
-            *_AGE_LEASES.command(names, group, PARKED, round(seconds * 1000))
-        )
+        milliseconds = round(seconds * 1000)
+        command = _AGE_LEASES.command(names, group, PARKED, milliseconds)
+        aged: int = await self._link.call(*command)
         return aged
 
     async def age_keys(self, seconds: float) -> int:
-        """Let every expiring key of the namespace expire earlier (dedup ids, locks); returns how many are gone."""
+        """Let expiring keys expire earlier (dedup ids, locks); returns the expired ones."""
         gone = 0
+        milliseconds = round(seconds * 1000)
         async for link, names in self._keys():
-            gone += await link.call(*_AGE_KEYS.command(names, round(seconds * 1000)))
+            gone += await link.call(*_AGE_KEYS.command(names, milliseconds))
+
         return gone
 
     async def erase(self) -> None:
@@ -96,24 +99,16 @@ class Rehearsing:
             await link.call("UNLINK", *names)
 
     async def _keys(self) -> AsyncIterator[tuple[Link, list[str]]]:
-        """Every key of the namespace and the server that has it; those that come together are of one stream."""
+        """Every key of the namespace with its server, grouped by hash tag."""
+        options = ("MATCH", f"{self._broker.namespace}:*", "COUNT", _PAGE)
         for link in (await self._broker.primaries()).values():
-            cursor = "0"
-            while True:
-                reply = await link.call(
-                    "SCAN",
-                    cursor,
-                    "MATCH",
-                    f"{self._broker.namespace}:*",
-                    "COUNT",
-                    _PAGE,
-                )
+            cursor = ""
+            while cursor != "0":
+                reply = await link.call("SCAN", cursor or "0", *options)
                 cursor = reply[0].decode()
                 names = sorted((name.decode() for name in reply[1]), key=_tag)
                 for _, group in itertools.groupby(names, _tag):
                     yield link, list(group)
-                if cursor == "0":
-                    break
 
 
 def _tag(key: str) -> str:
