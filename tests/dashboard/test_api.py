@@ -1,111 +1,22 @@
-"""The API: who may do what, what it answers, and that its document says the same."""
+"""The API as a program sees it: publishing, following, and mending."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-import pytest
 from jsonschema import Draft202012Validator
 
 from streams import Event, Pipeline, Settings
-from streams.dashboard import (
-    Accounts,
-    Dashboard,
-    DashboardOptions,
-    Role,
-    Token,
-    Tokens,
-    new_token,
-)
-from streams.errors import ConfigurationError
 from tests.conftest import eventually
-from tests.dashboard.board import ACCOUNTS, trouble
-from tests.whatsapp.servers import serving
+from tests.dashboard.api import OPERATIONS, api, made
+from tests.dashboard.board import trouble
 from tests.whatsapp.stage import PHONE, stage
 
-TOKENS = {name: new_token() for name in ("viewer", "operator", "admin", "shop")}
-KNOWN = Tokens({
-    TOKENS["viewer"][1]: Token("viewer", Role.VIEWER),
-    TOKENS["operator"][1]: Token("operator", Role.OPERATOR),
-    TOKENS["admin"][1]: Token("admin", Role.ADMIN),
-    TOKENS["shop"][1]: Token("shop", Role.VIEWER, publishes=True),
-})  # fmt: skip
-OPERATIONS = Dashboard(
-    Pipeline("redis://127.0.0.1:1/0"), DashboardOptions(tokens=KNOWN)
-).api.operations
 DEAD = "/streams/orders/groups/billing/dead"
-
-
-@asynccontextmanager
-async def api(
-    server,
-    namespace,
-    clock: Callable[[], float] = time.monotonic,
-    max_len: int = 0,
-    **options: Any,
-) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """Clients of the API by their tokens; '' has none. ``clock``: what rates are measured with."""
-    made = DashboardOptions(Accounts(ACCOUNTS), Tokens(KNOWN._tokens, clock), **options)
-    settings = Settings(url=server.url, namespace=namespace, max_len=max_len)
-    dashboard = Dashboard(Pipeline(settings=settings), made)
-    async with serving(dashboard.app) as url:
-        clients = {
-            name: httpx.AsyncClient(
-                base_url=f"{url}/api/v1",
-                headers={"Authorization": f"Bearer {token}"} if token else {},
-            )
-            for name, token in [
-                ("", ""),
-                *((name, token) for name, (token, _) in TOKENS.items()),
-            ]
-        }
-        try:
-            yield clients
-        finally:
-            for client in clients.values():
-                await client.aclose()
-
-
-def filled(path: str) -> str:
-    return (
-        path.replace("{stream}", "orders")
-        .replace("{group}", "billing")
-        .replace("{id}", "dies-0 plain")
-    )
-
-
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
-async def test_each_operation_needs_its_token(server, namespace, operation):
-    async with api(server, namespace) as clients:
-        for headers in (
-            {},
-            {"Authorization": "Bearer st_wrong"},
-            {"Authorization": "Basic eDp5"},
-            {"Authorization": "x"},
-        ):
-            reply = await clients[""].request(
-                operation.method, filled(operation.path), headers=headers, json={}
-            )
-            assert reply.status_code == 401
-            assert reply.headers["content-type"] == "application/problem+json"
-        for name, role in (
-            ("viewer", Role.VIEWER),
-            ("operator", Role.OPERATOR),
-            ("shop", Role.VIEWER),
-        ):
-            allowed = name == "shop" if operation.publishes else role >= operation.role
-            reply = await clients[name].request(
-                operation.method, filled(operation.path), json={"nonsense": 1}
-            )
-            assert (reply.status_code == 403) is not allowed, (name, reply.text)
 
 
 async def test_a_service_in_any_language_publishes_and_follows(server, namespace):
@@ -324,55 +235,6 @@ async def test_what_is_asked_wrongly_is_told_without_repeating_it(server, namesp
         assert (await viewer.delete("/streams")).status_code == 405
 
 
-async def test_each_token_has_its_rate(server, namespace):
-    now = 0.0
-    async with api(server, namespace, lambda: now) as clients:
-        replies = await asyncio.gather(
-            *(clients["admin"].get("/openapi.json") for _ in range(5))
-        )
-        assert {reply.status_code for reply in replies} == {200}
-        assert (await clients[""].get("/openapi.json")).status_code == 401
-        replies = [await clients["viewer"].get("/messages/x") for _ in range(102)]
-        assert [reply.status_code for reply in replies] == [404] * 100 + [429] * 2
-        assert replies[-1].headers["retry-after"] == "1"
-        now += 0.1  # In which five more may come.
-        codes = [
-            (await clients["viewer"].get("/messages/x")).status_code for _ in range(6)
-        ]
-        assert codes == [404] * 5 + [429]
-        assert (await clients["operator"].get("/messages/x")).status_code == 404
-
-
-async def test_nothing_changes_through_a_read_only_api(server, namespace):
-    async with api(server, namespace, read_only=True) as clients:
-        for operation in OPERATIONS:
-            if operation.method != "GET":
-                reply = await clients["admin"].request(
-                    operation.method, filled(operation.path), json={}
-                )
-                assert reply.status_code == 403
-
-
-async def test_another_site_gets_nothing_done_even_here(server, namespace):
-    dashboard = Dashboard(
-        Pipeline(settings=Settings(url=server.url, namespace=namespace))
-    )
-    async with (
-        serving(dashboard.app) as url,
-        httpx.AsyncClient(base_url=f"{url}/api/v1") as client,
-    ):
-        event = {"type": "t", "data": 1}
-        assert (await client.post("/streams/s/events", json=event)).status_code == 201
-        for headers in (
-            {"Origin": "https://evil.example"},
-            {"Sec-Fetch-Site": "cross-site"},
-            {"Host": "evil.example"},
-        ):
-            assert (
-                await client.post("/streams/s/events", json=event, headers=headers)
-            ).status_code == 403
-
-
 async def test_the_document_says_what_is_answered(server, namespace):
     """Each operation, asked with what its schemas allow and with what they do not, answers what the document says."""
     await trouble(server, namespace)
@@ -419,72 +281,6 @@ async def test_the_document_says_what_is_answered(server, namespace):
                 assert str(reply.status_code) in row["responses"], (where, reply.text)
                 if reply.status_code >= 400:
                     problem.validate(reply.json())
-
-
-def made(schema: dict[str, Any], chance: random.Random) -> Any:
-    """A value of a schema, and now and then one that is none."""
-    if chance.random() < 0.1:
-        return chance.choice(["", "x" * 600, -1, 10**30, "\u0000", "<b>", "🙂", 1.5])
-    if "enum" in schema:
-        return chance.choice(schema["enum"])
-    kind = schema.get("type")
-    if kind == "object":
-        names = [
-            n
-            for n in schema.get("properties", {})
-            if n in schema.get("required", ()) or chance.random() < 0.4
-        ]
-        return {name: made(schema["properties"][name], chance) for name in names}
-    if kind == "array":
-        return [made(schema["items"], chance) for _ in range(chance.randint(1, 3))]
-    if kind == "integer":
-        return chance.randint(schema.get("minimum", 0), schema.get("maximum", 100))
-    if kind == "number":
-        return round(chance.uniform(0.1, 100), 2)
-    if kind == "boolean":
-        return chance.random() < 0.5
-    if "pattern" in schema:
-        return (
-            "orders" if "A-Z" in schema["pattern"] else f"{chance.randint(1, 10**12)}-0"
-        )
-    return chance.choice(["plain", "dies", "works", "dies-0 plain"])
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("tokens = 1", "NAME"),
-        ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'", "64 hexadecimal"),
-        ("[tokens.a]\nsha256 = 'x'\nrole = 'viewer'\nmore = 1", "nothing else"),
-        (
-            f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'king'",
-            "viewer, operator or admin",
-        ),
-        (
-            f"[tokens.a]\nsha256 = '{'0' * 64}'\nrole = 'viewer'\npublish = 'yes'",
-            "true or false",
-        ),
-    ],
-)
-def test_tokens_that_cannot_be_are_refused(tmp_path, text, match):
-    path = tmp_path / "users.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigurationError, match=match):
-        Tokens.read(path)
-
-
-def test_tokens_are_read(tmp_path):
-    token, digest = new_token()
-    path = tmp_path / "users.toml"
-    path.write_text(
-        f'[tokens.shop]\nsha256 = "{digest}"\nrole = "viewer"\npublish = true\n'
-    )
-    assert Tokens.read(path).find(f"Bearer {token}") == Token(
-        "shop", Role.VIEWER, publishes=True
-    )
-    assert Tokens.read(path).find(f"Bearer {token}x") is None
-    assert not Accounts.read(path)
-    assert Accounts.read(path).tokens.find(f"Bearer {token}") is not None
 
 
 async def test_what_a_fuzzer_found_is_answered_as_the_document_says(server, namespace):

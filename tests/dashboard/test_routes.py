@@ -27,8 +27,8 @@ from streams.dashboard import (
     new_token,
 )
 from streams.dashboard.sessions import COOKIE, Sessions
+from tests.dashboard.asking import Answer, ask, scope_of
 from tests.dashboard.board import ACCOUNTS
-from tests.dashboard.test_strangers import Answer, ask, scope_of
 
 OPEN, TOKEN, PUBLISH = "everybody", "any token", "a token that publishes"
 VIEWER, OPERATOR, ADMIN = Role.VIEWER, Role.OPERATOR, Role.ADMIN

@@ -13,8 +13,8 @@ from streams.dashboard import Dashboard, DashboardOptions, Proxy, Role, hash_pas
 from streams.dashboard.accounts import Account
 from streams.dashboard.guesses import BROWSER, NAME, PLACE, Guesses, Key
 from streams.dashboard.sessions import BROWSER_COOKIE, COOKIE, Sessions
+from tests.dashboard.asking import ask, scope_of
 from tests.dashboard.board import ACCOUNTS, PASSWORD, board, trouble
-from tests.dashboard.test_strangers import ask, scope_of
 
 SECRET = "of all processes"
 

@@ -23,8 +23,8 @@ from streams.cli.bounded import Bounded, ClientBounds, bounded
 from streams.dashboard import Accounts, Dashboard, DashboardOptions
 from streams.dashboard.guard import Gatekeeper
 from tests.conftest import eventually
+from tests.dashboard.asking import ask, scope_of
 from tests.dashboard.board import ACCOUNTS, board, trouble
-from tests.dashboard.test_strangers import ask, scope_of
 from tests.whatsapp.servers import _no_signals
 
 SHORT = ClientBounds(headers=0.2, body=0.2, rate=1e6, unread=0.3)

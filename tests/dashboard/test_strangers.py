@@ -11,10 +11,9 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import orjson
@@ -35,12 +34,14 @@ from streams.dashboard import (
     new_token,
 )
 from streams.dashboard.direct import is_direct
+from tests.dashboard.asking import ask, scope_of
 from tests.dashboard.board import ACCOUNTS, PASSWORD, trouble
 from tests.docs.blocks import ROOT, blocks_of
 from tests.servers import clean_environment
 from tests.whatsapp.servers import serving, serving_on
 
 TOKEN, HASHED = new_token()
+
 KNOWN = {
     "nobody": DashboardOptions(),
     "programs": DashboardOptions(
@@ -52,6 +53,7 @@ KNOWN = {
     ),
     "proxy": DashboardOptions(proxy=Proxy((ip_network("10.0.0.0/8"),))),
 }
+
 HERE = [
     ("127.0.0.1", 5),
     ("127.8.9.10", 5),
@@ -59,14 +61,17 @@ HERE = [
     ("::ffff:127.0.0.1", 5),
     ["127.0.0.1", 5],
 ]
+
 ELSEWHERE = [
     ("192.0.2.7", 5), ("10.1.2.3", 5), ("0.0.0.0", 5), ("::", 5), ("::ffff:192.0.2.7", 5), ("fe80::1%lo", 5),
     ("localhost", 5), ("testclient", 5), ("", 0), ("", None), None,
 ]  # fmt: skip
+
 LOOPBACK = [
     "localhost", "localhost:8897", "LOCALHOST:80", "localhost.", "localhost.:8897", "127.0.0.1", "127.0.0.1:8897",
     "127.9.9.9", "[::1]", "[::1]:8897", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]:80", "[::FFFF:127.0.0.1]",
 ]  # fmt: skip
+
 FORGED = [
     "", " ", "evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", "localhost..",
     "me@localhost", "localhost@evil.example", "me:x@127.0.0.1:80", "localhost/", "localhost?", "localhost#", "[::1",
@@ -75,6 +80,7 @@ FORGED = [
     "localhost, evil.example", "localhost:80:80", "localhost:x", "localhost:", "[::1%lo]", "localhost\t",
     "l\u043ecalhost",
 ]  # fmt: skip
+
 FORWARDING = [
     "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-User", "X-Forwarded", "Via",
     "X-Real-Ip", "x_forwarded_for", "X-Client-IP", "X-Cluster-Client-Ip", "True-Client-IP", "CF-Connecting-IP",
@@ -83,58 +89,13 @@ FORWARDING = [
     "Remote-User", "X-Remote-User", "Tailscale-User-Login", "CDN-Loop", "X-NginX-Proxy",
     "X-Amz-Cf-Id", "CloudFront-Viewer-Address", "X-MS-Client-Principal", "X-Scheme", "Client-IP", "FORWARDED",
 ]  # fmt: skip
+
 ROOT_PATHS = ["", "/streams"]
+
 EXAMPLE = {
     each.__name__: each
     for each in (Accounts, Dashboard, DashboardOptions, Path, Pipeline)
 }
-
-
-class Answer(NamedTuple):
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-
-def scope_of(
-    path: str = "/", *, peer: Any = ("127.0.0.1", 5), hosts: Iterable[str] = ("localhost",), method: str = "GET",
-    version: str = "1.1", **headers: str,
-) -> dict[str, Any]:  # fmt: skip
-    given = [(b"host", host.encode("utf-8")) for host in hosts]
-    given += [
-        (name.lower().encode(), value.encode()) for name, value in headers.items()
-    ]
-    return {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": version, "method": method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": given,
-        "client": peer, "server": ("0.0.0.0", 8897),
-    }  # fmt: skip
-
-
-async def ask(app: Any, scope: dict[str, Any], body: bytes = b"") -> Answer:
-    """What an application answers to a request."""
-    sent: list[dict[str, Any]] = []
-    is_read = False
-
-    async def receive() -> dict[str, Any]:
-        nonlocal is_read
-        if is_read:
-            await asyncio.Event().wait()  # Nobody leaves.
-        is_read = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    headers = {
-        name.decode().lower(): value.decode() for name, value in sent[0]["headers"]
-    }
-    return Answer(
-        sent[0]["status"],
-        b"".join(message.get("body", b"") for message in sent[1:]),
-        headers,
-    )
 
 
 def dashboard_of(server: Any, namespace: str, known: str) -> Dashboard:
