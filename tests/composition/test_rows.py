@@ -9,8 +9,8 @@ import pytest
 from streams.admin.why import Wanted, Why
 from tests.composition import clock, workers
 from tests.composition.declared import STREAM
-from tests.composition.test_findings import SLOTS, Stage, accept
-from tests.composition.test_findings import stage as stage
+from tests.composition.staging import SLOTS, Stage, accept
+from tests.composition.staging import stage as stage
 from tests.fuzz_rows import play
 
 pytestmark = pytest.mark.one_server

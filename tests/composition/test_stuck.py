@@ -12,8 +12,8 @@ from streams.admin.why import Wanted, Why
 from streams.doctor import Doctor
 from tests.composition.declared import STREAM
 from tests.composition.run import Run
-from tests.composition.test_findings import SLOTS, Stage, accept, left
-from tests.composition.test_findings import stage as stage
+from tests.composition.staging import SLOTS, Stage, accept, left
+from tests.composition.staging import stage as stage
 
 pytestmark = pytest.mark.one_server
 
