@@ -64,7 +64,9 @@ oldest-client: $(OLDEST_READY)  ## the server suite with the oldest client libra
 	@.venv-oldest/bin/python -c "import redis; print('client library', redis.__version__)"
 	@.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/test_urls.py tests/server tests/conformance
 	@set -e; for kind in sentinel cluster tls; do echo "on: $$kind"; STREAMS_TEST_TOPOLOGY=$$kind .venv-oldest/bin/python -m pytest \
-		-q -n 2 --dist worksteal tests/server/test_link.py tests/server/test_pipeline.py tests/server/test_producer.py; done
+		-q -n 2 --dist worksteal tests/server/test_link.py \
+		tests/server/test_pipeline.py tests/server/test_pipeline_blocks.py \
+		tests/server/test_producer.py tests/server/test_producer_bounds.py; done
 
 chaos: $(READY)  ## minutes of seeded trouble on every topology, and the books; SECONDS=60 SEED=7 ON=single,cluster
 	@$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ON),--on $(ON))

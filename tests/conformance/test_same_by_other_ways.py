@@ -10,6 +10,7 @@ from tests.conformance.conftest import HAS_TLS
 from tests.server.test_dedupe import *
 from tests.server.test_reclaimer import *
 from tests.server.test_scheduler import *
+from tests.server.test_sweepers import *
 
 
 def test_tls_is_tried_here():

@@ -10,6 +10,8 @@ from tests.server.test_fanout import *
 from tests.server.test_groups import *
 from tests.server.test_mending import *
 from tests.server.test_producer import *
+from tests.server.test_producer_bounds import *
 from tests.server.test_reclaimer import *
 from tests.server.test_scheduler import *
 from tests.server.test_status import *
+from tests.server.test_sweepers import *

@@ -13,7 +13,7 @@ from streams import Broker, Event, Producer
 from streams.policy.limit import Rate
 from tests import terminal
 from tests.conftest import eventually
-from tests.server.test_limits import most_at_once
+from tests.server.limiting import most_at_once
 from tests.servers import whole_lines
 
 APP = """

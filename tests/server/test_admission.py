@@ -1,7 +1,4 @@
-"""What an entry has at limits is given back by whatever ends it or puts it back, in counts; and what it waits for.
-
-Each story begins alike: one entry has the only slot, and another waits for it.
-"""
+"""Admission: whatever becomes of an entry, what it held at limits is given back."""
 
 from __future__ import annotations
 
@@ -11,107 +8,19 @@ from typing import Any
 import orjson
 import pytest
 
-from streams import (
-    Broker,
-    Consumer,
-    ConsumerOptions,
-    Event,
-    Limit,
-    Pauses,
-    Reclaimer,
-    ReclaimerOptions,
-)
-from streams.admin.why import Wanted, Why
+from streams import Consumer, ConsumerOptions, Event, Limit, Pauses
 from streams.broker.admin.cancel import CancelStore
 from streams.broker.entries.admit import Ask
 from streams.broker.entries.delivery import Delivery
-from streams.broker.entries.holding import held_by_scope
 from streams.broker.entries.settle import Buried, Postponed
 from streams.doctor.repair import Repair
 from streams.events.names import member
-from streams.policy.admission import Admission, Kind
+from streams.policy.admission import Kind
 from streams.policy.retry import AttemptRecord
+from tests.server.admitting import LATER, ONE, Story
 from tests.server.asking import ZERO, Hands, held
 
-ONE = (Limit("tenant", concurrency=1), "a")
 RATE = (Limit("instance", rate="1/h", burst=1), "i")
-LATER = 3_600_000
-
-
-class Story:
-    """An entry with a slot, and one that waits for it."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.hands, self.others = Hands(broker), Hands(broker, "other")
-        self.keys = broker.keys("s")
-        self.first: Delivery
-        self.second: Delivery
-
-    async def begin(self, *, handed: bool = False) -> Story:
-        """``handed``: the first one was handed its slot while it waited, and nobody has come for it yet."""
-        self.first, self.second = await self.hands.take_plain(2)
-        if handed:
-            (before,) = await self.hands.take_plain(1)
-            await self.hands.ask([before, self.first, self.second], ONE)
-            await self.hands.settling.settle([before])
-            await self.hands.admitting.hand_over([ONE], 0)
-        else:
-            await self.hands.ask([self.first, self.second], ONE)
-        assert (await held(self.broker))["busy:tenant=a"] == [self.name(self.first)]
-        return self
-
-    @staticmethod
-    def name(delivery: Delivery) -> str:
-        return member(*delivery.place)
-
-    async def is_over(self) -> None:
-        """The slot is nobody's, the other one is told, and has it then."""
-        waits = [self.name(self.second)]
-        assert await held(self.broker) == {"queue:tenant=a": waits, "admissions": waits}
-        (told,) = await self.others.take_due()
-        assert told.place == self.second.place, (
-            "who waits is told by the script, whoever ran it"
-        )
-        assert [answer.kind for answer in await self.others.ask([told], ONE)] == [
-            Kind.START
-        ]
-        await self.others.settling.settle([told])
-        assert await held(self.broker) == {}
-
-    async def erase(self) -> None:
-        await self.broker.control.call("XDEL", self.keys.level(0), self.first.entry_id)
-
-    async def silence(self) -> None:
-        """Its consumer was heard of an hour ago."""
-        where = (
-            self.keys.level(0),
-            "g",
-            "c",
-            0,
-            self.first.entry_id,
-            "IDLE",
-            LATER,
-            "JUSTID",
-        )
-        await self.broker.control.call("XCLAIM", *where)
-
-    async def put_out_of_sight(self) -> None:
-        """The first one is due, too: the other one is to be the only one."""
-        await self.broker.control.call(
-            "ZREM", self.keys.retry("g"), self.name(self.first)
-        )
-
-    async def sweep(self) -> None:
-        reclaimer = Reclaimer(
-            self.broker, "s", "g", options=ReclaimerOptions(levels=ZERO)
-        )
-
-        async def nothing(*_: Any, **__: Any) -> None:
-            """It would hand the slot on, too."""
-
-        reclaimer._admitting.look_after_queues = nothing
-        await reclaimer.sweep()
 
 
 async def acknowledged(story: Story) -> None:
@@ -400,9 +309,6 @@ async def test_one_of_those_that_wait_for_a_breaker_comes_back_to_probe(broker):
     assert [answer.probing for answer in answers] == ["", "", scope]
 
 
-# --- expiry
-
-
 async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(broker):
     """Its consumer has not heard that the pause is over, and asks: it may start, and is too late for that."""
 
@@ -420,119 +326,3 @@ async def test_what_expires_while_it_is_paused_is_told_so_when_that_is_over(brok
     starting, _ = await consumer._gate.admit(taken, 2)
     assert [delivery.event.data for delivery in starting] == ["in time"]
     assert [letter.reason for letter in consumer._settler._given.buried] == ["expired"]
-
-
-# --- what an older version wrote, or ended
-
-
-async def old_record(broker: Broker, delivery: Delivery, **said: Any) -> None:
-    """An entry is put aside as an older version does it: what it waits for stands in its attempt record."""
-    record = orjson.loads(AttemptRecord(failures=1).to_json()) | said
-    await Hands(broker).settling.settle(
-        (), [Postponed(delivery, LATER, orjson.dumps(record))]
-    )
-
-
-async def test_what_an_older_version_put_aside_for_a_pause_is_counted_and_comes_back(
-    broker,
-):
-    hands = Hands(broker)
-    (delivery,) = await hands.take(Event("t", 1, tenant="a"))
-    await Pauses(broker, "s").pause(tenant="a")
-    await old_record(broker, delivery, held="tenant=a")
-    assert await held_by_scope(broker.control, broker.keys("s"), "g") == {"tenant=a": 1}
-    (reason,) = (
-        await Why(broker, "s").ask(Wanted(event=f"0|{delivery.entry_id}"))
-    ).reasons
-    assert (reason.state, reason.facts["scope"]) == ("paused", "tenant=a")
-    await Pauses(broker, "s").resume(tenant="a")
-    (back,) = await hands.take_due()
-    assert back.place == delivery.place
-
-
-async def test_what_an_older_version_put_aside_for_a_rate_keeps_its_place(broker):
-    hands, slow = Hands(broker), (Limit("tenant", rate="1/10s", burst=1), "a")
-    first, second, third = await hands.take_plain(3)
-    await hands.ask([first], slow)
-    await old_record(broker, second, reserved={"tenant": 1})
-    (reason,) = (
-        await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))
-    ).reasons
-    assert (reason.state, reason.facts["limit"]) == ("rate", "tenant")
-    assert [round(answer.wait) for answer in await hands.ask([third], slow)] == [10]
-    (back,) = await hands.hasten(second)
-    assert [round(answer.wait) for answer in await hands.ask([back], slow)] == [10], (
-        "and not behind the third"
-    )
-
-
-async def test_a_record_says_no_more_what_its_entry_waits_for(broker):
-    """It is read from an older version, and written without that."""
-    record = AttemptRecord.from_json(orjson.dumps({
-        "failures": 2, "stalls": 0, "first": 1.0, "last": 2.0, "errors": [], "held": "tenant=a", "reserved": {"x": 1},
-    }))  # fmt: skip
-    assert Admission.stored(None, record.to_json()) is None
-    assert (record.failures, record.held, record.reserved) == (2, "tenant=a", {"x": 1})
-
-
-async def test_what_an_older_version_lined_up_gives_back_the_slot_that_it_is_handed(
-    broker,
-):
-    story = await Story(broker).begin()
-    await broker.control.call("DEL", story.keys.admissions("g"))
-    await story.hands.admitting.hand_over([ONE], 0)
-    await broker.control.call(
-        "ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first)
-    )
-    await story.hands.admitting.hand_over([ONE], 0)
-    assert await held(broker) == {
-        "busy:tenant=a": [story.name(story.second)],
-        "admissions": [story.name(story.second)],
-    }
-    (taken,) = await story.others.take_due()
-    await story.others.settling.settle((), (), [Buried(taken, "expired", b"")])
-    assert await held(broker) == {}
-
-
-async def test_what_an_older_version_ended_leaves_no_row(broker):
-    """It takes back the slot itself, and does not know of the row."""
-    story = await Story(broker).begin()
-    await broker.control.call("XACK", story.keys.level(0), "g", story.first.entry_id)
-    await broker.control.call(
-        "ZREM", story.keys.busy_prefix("g") + "tenant=a", story.name(story.first)
-    )
-    await story.hands.admitting.look_after_queues()
-    assert story.name(story.first) not in (await held(broker))["admissions"]
-
-
-async def test_a_pause_that_an_older_version_ended_is_told_by_the_sweep(broker):
-    hands = Hands(broker)
-    (delivery,) = await hands.take(Event("t", 1, tenant="a"))
-    await Pauses(broker, "s").pause(tenant="a")
-    await hands.admitting.admit([Ask(delivery, (), ["tenant=a"])])
-    await hands.admitting.look_after_queues()
-    assert await hands.take_due() == [], "it goes on"
-    await broker.control.call("DEL", broker.keys("s").paused())
-    await hands.admitting.look_after_queues()
-    assert [back.place for back in await hands.take_due()] == [delivery.place]
-
-
-async def test_a_row_of_another_delivery_is_no_reason(broker):
-    """An older version was given the entry since, and it failed there."""
-    hands, slow = Hands(broker), (Limit("tenant", rate="1/10s", burst=1), "a")
-    first, second = await hands.take_plain(2)
-    await hands.ask([first, second], slow)
-    row = await broker.control.call(
-        "HGET", broker.keys("s").admissions("g"), member(*second.place)
-    )
-    (taken,) = await hands.hasten(second)
-    await hands.settling.settle(
-        (), [Postponed(taken, LATER, AttemptRecord(failures=1).to_json())]
-    )
-    await broker.control.call(
-        "HSET", broker.keys("s").admissions("g"), member(*second.place), row
-    )
-    (reason,) = (
-        await Why(broker, "s").ask(Wanted(event=f"0|{second.entry_id}"))
-    ).reasons
-    assert reason.state == "retry"

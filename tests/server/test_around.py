@@ -20,7 +20,7 @@ from streams import (
 from streams.handlers.routes import Route
 from streams.middleware import Context, Middleware
 from tests.conftest import eventually
-from tests.server.test_consumer import consuming, dead, letters
+from tests.server.consuming import consuming, dead, letters
 
 ONCE = Retry(max_retries=0)
 

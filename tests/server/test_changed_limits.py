@@ -22,7 +22,7 @@ from streams import (
 )
 from streams.handlers.routes import Route, Router
 from tests.conftest import eventually
-from tests.server.test_limits import no_slots, parked
+from tests.server.limiting import no_slots, parked
 
 pytestmark = pytest.mark.in_turn
 

@@ -13,8 +13,8 @@ from streams import DeadLetters, Event, Producer, Reject, Retry
 from streams.handlers.routes import Route, Router
 from streams.policy.retry import AttemptRecord, Bury
 from tests.conftest import eventually
-from tests.server.test_consumer import UNREADABLE, consuming
-from tests.server.test_reclaimer import reclaimer, stall
+from tests.server.consuming import UNREADABLE, consuming
+from tests.server.stalling import reclaimer, stall
 
 pytestmark = pytest.mark.in_turn
 ONCE = Retry(max_retries=0)

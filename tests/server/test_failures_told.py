@@ -19,7 +19,7 @@ from streams.handlers.routes import Route, Router
 from streams.handlers.upcasters import Upcasters
 from streams.logs import EventFilter, JsonFormatter, TextFormatter, tracebacks
 from tests.conftest import eventually
-from tests.server.test_consumer import consuming
+from tests.server.consuming import consuming
 
 
 def upcasters(function: Any) -> Upcasters:

@@ -14,7 +14,7 @@ import pytest
 from streams import Event, Producer, Retry
 from streams.handlers.routes import Route
 from tests.conftest import eventually
-from tests.server.test_consumer import consuming
+from tests.server.consuming import consuming
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:This process .* is multi-threaded:DeprecationWarning"

@@ -9,7 +9,7 @@ import pytest
 from streams import Broker, Event, Producer, Retry, Status
 from streams.handlers.routes import Route
 from tests.conftest import TOPOLOGY, eventually
-from tests.server.test_consumer import consuming
+from tests.server.consuming import consuming
 from tests.servers import Server
 from tests.topologies import Guarded
 

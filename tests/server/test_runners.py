@@ -25,7 +25,7 @@ from streams.admin.dead_letters import DeadLetters
 from streams.handlers.routes import Route, Router
 from streams.policy.retry import AttemptRecord, Bury, Decision, RetryIn
 from tests.conftest import eventually
-from tests.server.test_consumer import consuming
+from tests.server.consuming import consuming
 
 pytestmark = pytest.mark.in_turn
 

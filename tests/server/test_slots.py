@@ -32,7 +32,7 @@ from streams.policy.admission import Kind
 from streams.producer import ProducerOptions
 from tests.conftest import eventually
 from tests.server.asking import Hands, held
-from tests.server.test_limits import no_slots, parked
+from tests.server.limiting import no_slots, parked
 
 ONE = Limit("tenant", concurrency=1)
 LEVELS = Levels((0, 5))

@@ -1,4 +1,4 @@
-"""Traces and metrics of a real pipeline: what one trace shows, and that counters equal what happened."""
+"""Traces of a real pipeline: what one trace shows, where they go, and who is instrumented."""
 
 from __future__ import annotations
 
@@ -17,70 +17,22 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streams import (
-    ConfigurationError,
-    Event,
-    Filter,
-    Limit,
-    Pipeline,
-    Reject,
-    Retry,
-    Settings,
-    Snooze,
-)
-from streams.broker.entries.group_consumer import GroupConsumer
+from streams import ConfigurationError, Event, Filter, Pipeline, Retry, Settings
 from streams.logs import EventFilter
-from streams.telemetry import Exported, Metrics, Tracing, export, instrument
+from streams.telemetry import Metrics, Tracing, export, instrument
 from streams.testing import Harness
 from tests.conftest import eventually
+from tests.server.recorded import Recorded, trace_of
 from tests.whatsapp.servers import serving
 
 pytestmark = pytest.mark.in_turn
 
 SECRET = "5511999998888"
-
-
-class Recorded:
-    """A pipeline whose spans and metrics are kept in memory."""
-
-    def __init__(self, server, namespace) -> None:
-        self.spans = InMemorySpanExporter()
-        self.reader = InMemoryMetricReader()
-        tracers = TracerProvider()
-        tracers.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.exported = Exported(tracers, MeterProvider([self.reader]))
-        self.pipeline = Pipeline(settings=Settings(url=server.url, namespace=namespace))
-        instrument(self.pipeline, self.exported)
-
-    def named(self, name: str) -> list[Any]:
-        return [span for span in self.spans.get_finished_spans() if span.name == name]
-
-    def points(self, name: str) -> list[Any]:
-        data = self.reader.get_metrics_data()
-        return [
-            point
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
-
-    def counted(self, name: str, label: str) -> dict[Any, float]:
-        found: Counter[Any] = Counter()
-        for point in self.points(name):
-            found[point.attributes.get(label)] += point.value
-        return dict(found)
 
 
 @asynccontextmanager
@@ -99,10 +51,6 @@ async def working(pipeline: Pipeline) -> AsyncIterator[Any]:
         yield done
         service.stop()
         await running
-
-
-def trace_of(span) -> int:
-    return span.context.trace_id
 
 
 async def test_one_trace_shows_the_whole_life(server, namespace):
@@ -268,113 +216,6 @@ async def test_a_pipeline_is_traced_inside_a_harness_and_after_it(server, namesp
     async with recorded.pipeline:
         await recorded.pipeline.publish("orders", 2, type="t")
     assert len(recorded.named("send orders")) == 2
-
-
-async def test_counters_equal_what_happened(server, namespace):
-    recorded = Recorded(server, namespace)
-    pipeline = recorded.pipeline
-
-    @pipeline.handler("orders", group="billing", retry=Retry(max_retries=2, delay=0.01, jitter=0.0),
-                      limits=[Limit("tenant", rate="200/s", burst=1)])  # fmt: skip
-    async def work(event: Event) -> None:
-        if event.data % 10 == 1:
-            raise OSError("no")
-        if event.data % 10 == 2:
-            raise Reject("never")
-        if event.data % 10 == 3 and event.id not in snoozed:
-            snoozed.add(event.id)
-            raise Snooze(0.01)
-
-    snoozed: set[str] = set()
-    async with pipeline:
-        service = pipeline.service(pipeline.plans)
-        running = asyncio.create_task(service.run())
-        await pipeline.publish_many("orders", range(50), type="t", tenant="acme")
-        await pipeline.publish("orders", 4, type="t")
-        (consumer,) = service.consumers
-        await eventually(
-            lambda: consumer.stats.done + consumer.stats.dead == 51,
-            seconds=30,
-            what="everything to end",
-        )
-        await pipeline.dead_letters("orders", "billing").replay(
-            Filter(reason="rejected")
-        )
-        await eventually(
-            lambda: consumer.stats.dead == 15, what="what was put back to die again"
-        )
-        service.stop()
-        await running
-        stats = consumer.stats
-    assert recorded.counted(
-        "messaging.client.sent.messages", "messaging.destination.name"
-    ) == {"orders": 51}
-    assert recorded.counted(
-        "messaging.client.consumed.messages", "messaging.consumer.group.name"
-    ) == {"billing": stats.fetched}
-    outcomes = recorded.counted("streams.settled", "streams.outcome")
-    assert outcomes == {
-        "done": stats.done, "retried": stats.retried, "dead": stats.dead, "snoozed": stats.snoozed,
-        **({"limited": stats.limited} if stats.limited else {}),
-    }  # fmt: skip
-    assert (stats.done, stats.dead, stats.retried, stats.snoozed) == (41, 15, 10, 5)
-    assert recorded.counted("streams.dead_letters", "streams.reason") == {
-        "retries-used-up": 5,
-        "rejected": 10,
-    }
-    assert recorded.counted("streams.replays", "messaging.destination.name") == {
-        "orders": 5
-    }
-    (batch,) = recorded.points("streams.settle.batch_size")
-    assert batch.sum == sum(outcomes.values())
-    process = recorded.points("messaging.process.duration")
-    assert (
-        sum(point.count for point in process)
-        == stats.done + stats.dead + stats.retried + stats.snoozed
-    )
-    assert {point.attributes.get("error.type") for point in process} == {
-        None,
-        "OSError",
-    }
-    assert process[0].explicit_bounds[:3] == (0.005, 0.01, 0.025)
-    assert "acme" not in str(recorded.reader.get_metrics_data())
-
-
-async def test_what_a_lost_worker_leaves_is_counted_by_the_reclaimer(server, namespace):
-    from streams.broker.entries.declare import Declaring
-    from streams.broker.entries.fetch import Fetching
-    from streams.policy.declaration import Declaration
-    from streams.policy.levels import Levels
-    from streams.reclaimer import Reclaimer, ReclaimerOptions
-
-    recorded = Recorded(server, namespace)
-    async with recorded.pipeline as pipeline:
-        await pipeline.publish("orders", 1, type="t")
-        keys = pipeline.broker.keys("orders")
-        declaring = Declaring(keys, Levels(), "billing", Declaration("fanout"))
-        fetching = Fetching(
-            GroupConsumer(
-                pipeline.broker, keys, Levels(), "billing", "lost", lease=0.3
-            ),
-            declaring,
-        )
-        await fetching.ensure_group()
-        # Else it would be taken for one with a lease of 30 s.
-        await fetching.announce()
-        assert len(await fetching.take(1)) == 1
-        reclaimer = Reclaimer(
-            pipeline.broker, "orders", "billing", Retry(), ReclaimerOptions(lease=0.3)
-        )
-
-        async def reclaimed() -> bool:
-            await reclaimer.sweep()
-            return reclaimer.stalled == 1
-
-        await eventually(reclaimed, what="the stalled entry")
-    assert recorded.counted("streams.settled", "streams.outcome") == {"stalled": 1}
-    (span,) = recorded.named("retry orders")
-    assert span.attributes["streams.reason"] == "stalled"
-    assert trace_of(span) == trace_of(recorded.named("send orders")[0])
 
 
 async def test_log_lines_of_handlers_have_the_span(server, namespace):
