@@ -1,156 +1,21 @@
-"""The command line as its users meet it: real processes, real pipes, real exit codes."""
+"""The command line as a program: its help, its refusals, its exit codes, and dead letters from end to end."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import textwrap
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
 
-from streams import ConfigurationError, Pipeline
-from streams.cli import celery_words, main
+from streams.cli import celery_words
 from streams.cli.app import app
-from streams.cli.loading import load
-from tests import terminal
-from tests.servers import BINARIES, Server, clean_environment, wait_until
-
-ROOT = Path(__file__).parents[2]
-Done = subprocess.CompletedProcess[str]
-
-SHOP = """
-    import os
-    from streams import Event, Pipeline, Reject, Retry
-
-    pipeline = Pipeline.from_env()
-    nothing = 5
-
-    @pipeline.handler("orders", group="billing", types=["order"], retry=Retry(max_retries=1, delay=0.05))
-    async def charge(event: Event) -> None:
-        if os.path.exists("mended"):
-            return
-        if event.data["id"] == 1:
-            raise Reject("call +49 170 1234567 about it")
-        if event.data["id"] == 2:
-            raise ValueError("timeout at +49 170 1234567")
-"""
-
-
-class Cli:
-    """The command line against one server and namespace.
-
-    Calling it runs the program's ``main`` inside the test process, which saves half a second of imports per command;
-    ``process`` runs ``python -m streams``, ``start`` forks. All of them see the same environment and folder.
-    """
-
-    def __init__(self, server: Server, namespace: str, folder: Path) -> None:
-        self.folder = folder
-        self.env = clean_environment() | {
-            "PYTHONPATH": str(ROOT),
-            "STREAMS_URL": server.url,
-            "STREAMS_NAMESPACE": namespace,
-            "COLUMNS": "100",
-            "USER": "ada",
-        }
-
-    def __call__(
-        self, *arguments: str, code: int = 0, stdin: str = "", **env: str
-    ) -> Done:
-        streams = [
-            io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
-            for text in (stdin, "", "")
-        ]
-        before = signal.getsignal(signal.SIGINT)
-        with (
-            patch.dict(os.environ, self.env | env, clear=True),
-            patch.multiple(
-                sys,
-                argv=["streams", *arguments],
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-            ),
-            contextlib.chdir(self.folder),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main()
-        signal.signal(signal.SIGINT, before)
-        out, err = (
-            stream.buffer.getvalue().decode()
-            for stream in streams[1:]
-            if stream.flush() is None
-        )
-        return self._checked(Done(list(arguments), ended.value.code, out, err), code)
-
-    def process(self, *arguments: str, code: int = 0, **env: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "streams", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env=self.env | env,
-            timeout=60,
-        )
-        return self._checked(done, code)
-
-    @staticmethod
-    def _checked(done: Done, code: int) -> Done:
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done
-
-    def json(self, *arguments: str, **keywords):
-        return json.loads(self(*arguments, "--json", **keywords).stdout)
-
-    def refused(
-        self, *arguments: str, code: int, process: bool = False, **keywords
-    ) -> str:
-        """The one sentence with which a command fails."""
-        done = (self.process if process else self)(*arguments, code=code, **keywords)
-        assert done.stdout == ""
-        assert done.stderr.count("\n") == 1, done.stderr
-        return done.stderr
-
-    @contextlib.contextmanager
-    def start(self, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-        with terminal.streams(
-            *arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env=self.env | env,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """One server is enough here: what differs between servers ends in the broker, and is tested there."""
-    running = Server(BINARIES[0]).start()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def cli(server, namespace, tmp_path) -> Cli:
-    return Cli(server, namespace, tmp_path)
+from tests.process.commands import ROOT, SHOP, Cli, _has, group
+from tests.process.commands import cli as cli
+from tests.process.commands import server as server
+from tests.servers import wait_until
 
 
 def work(cli: Cli, until) -> str:
@@ -164,10 +29,6 @@ def work(cli: Cli, until) -> str:
         _, log = worker.communicate(timeout=15)
     assert worker.returncode == 0, log
     return log
-
-
-def group(cli: Cli) -> dict:
-    return cli.json("ls", "orders")["streams"][0]["groups"][0]
 
 
 def test_help_teaches(cli):
@@ -205,40 +66,6 @@ def test_without_the_extra_one_sentence(cli):
         done = cli.process("ls", code=2, PYTHONPATH=f"{cli.folder}{os.pathsep}{ROOT}")
         assert "pip install 'streams[cli]'" in done.stderr
         (cli.folder / f"{name}.py").unlink()
-
-
-def test_publish_one_and_show_it(cli, server):
-    args = (
-        "publish",
-        "orders",
-        "--type",
-        "order",
-        "--data",
-        '{"id": 7, "name": "Ada"}',
-        "--priority",
-        "7",
-    )
-    receipt = cli.json(*args, "--tenant", "+49 170 1234567", "--header", "region=eu")
-    assert receipt["level"] == 5
-    assert not receipt["duplicate"]
-    streams = cli.json("ls")["streams"]
-    assert [row["stream"] for row in streams] == ["orders"]
-    assert streams[0]["stored"] == 1
-    assert "orders" in cli("ls").stdout
-    with server.client() as client:
-        client.xgroup_create(
-            f"{cli.env['STREAMS_NAMESPACE']}:{{orders}}:5", "billing", id="0"
-        )
-    (state,) = cli.json("show", "orders", receipt["entry_id"])["states"]
-    assert state["state"] == "pending"
-    assert "no worker" in state["why"]
-    assert state["meta"] == {"tenant": "+******67", "region": "eu"}
-    assert "body" not in state
-    shown = cli("show", "orders", receipt["event_id"])
-    assert "no worker" in shown.stdout
-    assert "1234567" not in shown.stdout
-    assert "Ada" not in shown.stdout
-    assert "Ada" in cli("show", "orders", receipt["event_id"], "--body").stdout
 
 
 @pytest.mark.parametrize(
@@ -292,127 +119,6 @@ def test_spans_are_read_alike_by_every_option(cli):
     assert cli(
         "health", "--within", "500ms", "--address", "9", code=1
     ).stdout.startswith("nobody answers")
-
-
-def test_publish_duplicates_and_delays(cli):
-    args = ("publish", "orders", "--type", "order", "--data", "1")
-    assert not cli.json(*args, "--dedup-id", "a")["duplicate"]
-    assert "duplicate" in cli(*args, "--dedup-id", "a").stdout
-    assert "scheduled" in cli(*args, "--delay", "60").stdout
-    assert cli.json("ls", "orders")["streams"][0]["scheduled"] == 1
-
-
-def test_publish_refuses_what_cannot_be(cli):
-    assert "--type" in cli.refused("publish", "orders", "--data", "1", code=2)
-    assert "quote it" in cli.refused(
-        "publish", "orders", "--type", "a", "--data", "{id: 1}", code=2
-    )
-    assert "--file" in cli.refused("publish", "orders", "--type", "a", code=2)
-    assert "NAME=VALUE" in cli.refused(
-        "publish", "orders", "--type", "a", "--data", "1", "--header", "x", code=2
-    )
-    assert "letters" in cli.refused(
-        "publish", "no such name", "--type", "a", "--data", "1", code=2
-    )
-    assert "nothere" in cli.refused(
-        "publish", "orders", "--file", "nothere.jsonl", code=2
-    )
-
-
-def test_publish_lines_from_stdin(cli):
-    lines = [
-        '{"type": "order", "data": {"id": 10}, "priority": 10, "key": "k", "headers": {"a": 1}}',
-        '{"secret": 4915112345678',
-        '{"specversion": "1.0", "id": "c1", "source": "/s", "type": "order", "data": {"id": 11}}',
-        "",
-        '{"data": {"id": 12}}',
-        '["secret"]',
-        '{"type": "order", "data": 1, "prioritty": 5}',
-        '{"type": "order", "data": 1, "delay": "soon"}',
-        '{"type": "order", "data": NaN}',
-        '{"type": "order", "data": {"id": 13}}',
-    ]
-    done = cli(
-        "publish",
-        "orders",
-        "--file",
-        "-",
-        "--receipts",
-        "r.jsonl",
-        "--json",
-        stdin="\n".join(lines),
-        code=1,
-    )
-    summary = json.loads(done.stdout)
-    assert (summary["lines"], summary["published"], summary["refused"]) == (9, 3, 6)
-    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
-        f"line {n}" for n in (2, 5, 6, 7, 8, 9)
-    ]
-    assert "secret" not in done.stderr
-    assert "49151" not in done.stderr
-    assert "did you mean 'priority'" in done.stderr
-    receipts = [
-        json.loads(line) for line in (cli.folder / "r.jsonl").read_text().splitlines()
-    ]
-    assert [row["line"] for row in receipts] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
-    assert receipts[2]["event_id"] == "c1"
-    assert receipts[0]["level"] == 10
-
-
-def test_publish_whole_lines_as_bodies_and_strict(cli):
-    done = cli(
-        "publish",
-        "orders",
-        "--file",
-        "-",
-        "--type",
-        "order",
-        "--tenant",
-        "acme",
-        stdin='{"id": 1}\n5\n',
-    )
-    assert "published 2 " in done.stdout
-    strict = cli(
-        "publish",
-        "orders",
-        "--file",
-        "-",
-        "--type",
-        "order",
-        "--strict",
-        stdin="1\n{\n3\n",
-        code=1,
-    )
-    assert "published 1 " in strict.stdout
-    assert "--from-line 2" in strict.stderr
-
-
-def test_a_slow_pipe_is_published_as_it_comes(cli):
-    with cli.start("publish", "orders", "--file", "-", "--type", "order") as process:
-        process.stdin.write("1\n")
-        process.stdin.flush()
-        wait_until(lambda: _has(cli), what="the first line on the stream")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
-        assert process.stderr.read() == ""
-
-
-def _has(cli: Cli) -> bool:
-    return bool(cli.json("ls")["streams"])
-
-
-def test_publish_resumes_where_a_full_stream_ended_it(cli):
-    (cli.folder / "in.jsonl").write_text(
-        "".join(f'{{"id": {n}}}\n' if n % 10 else "bad\n" for n in range(1, 101))
-    )
-    args = ("publish", "orders", "--file", "in.jsonl", "--type", "order")
-    done = cli(*args, code=5, STREAMS_MAX_LEN="50")
-    assert "50 events are surely stored; go on with --from-line 56" in done.stderr
-    rest = cli.json(*args, "--from-line", "56", code=1)
-    assert (rest["published"], rest["refused"]) == (40, 5)
-    assert cli.json("ls")["streams"][0]["stored"] == 90
-    part = cli.json(*args, "--from-line", "1", "--to-line", "9")
-    assert part["published"] == 9
 
 
 def test_dead_letters_from_end_to_end(cli):
@@ -576,127 +282,6 @@ def test_wrong_credentials(cli, server):
     finally:
         with server.client() as client:
             client.acl_deluser("eve")
-
-
-@pytest.mark.parametrize(
-    ("target", "hint"),
-    [
-        ("shop", "shop:pipeline"),
-        ("nope:pipeline", "no module 'nope'"),
-        ("nope.py:pipeline", "no file nope.py"),
-        ("shop:nope", "it has pipeline"),
-        ("shop.py:nothing", "not a streams.Pipeline"),
-        ("broken:pipeline", "broken.py:1"),
-        ("broken.py:pipeline", "broken.py:1"),
-        ("empty:pipeline", "Pipeline.from_env()"),
-    ],
-)
-def test_worker_targets(tmp_path, target, hint):
-    (tmp_path / "shop.py").write_text(textwrap.dedent(SHOP))
-    (tmp_path / "broken.py").write_text("1 / 0")
-    (tmp_path / "empty.py").write_text("")
-    with patch.dict(sys.modules), patch.object(sys, "path", sys.path[:]):
-        with pytest.raises(ConfigurationError) as refused:
-            load(target)
-        assert hint in str(refused.value)
-        assert isinstance(load("shop.py:pipeline"), Pipeline)
-        assert isinstance(load(f"{tmp_path}/shop.py:pipeline"), Pipeline)
-
-
-@pytest.mark.parametrize("name", ["streams", "redis"])
-def test_a_name_that_is_taken_is_told(cli, name):
-    """Python says only that a part of a package is missing, which the reader takes for a wrong installation."""
-    (cli.folder / name).mkdir()
-    (cli.folder / name / "tasks.py").write_text("")
-    sentence = cli.refused("worker", f"{name}.tasks:pipeline", code=2, process=True)
-    assert (
-        f"{name} has the name of a package that is needed here: give it another name"
-        in sentence
-    )
-
-
-def test_worker_refuses_what_it_cannot_run(cli):
-    (cli.folder / "bare.py").write_text(
-        "from streams import Pipeline\npipeline = Pipeline.from_env()"
-    )
-    assert "no handler" in cli.refused("worker", "bare:pipeline", code=2, process=True)
-    assert "no module 'nope'" in cli.refused(
-        "worker", "nope:pipeline", code=2, process=True
-    )
-
-
-CLOSED = """
-    from streams import Pipeline
-    from streams.middleware import Middleware
-
-    class Pool(Middleware):
-        def start(self, place):
-            raise OSError("no route to the database")
-
-    pipeline = Pipeline.from_env()
-    pipeline.middleware.append(Pool())
-    pipeline.handler("orders", group="billing")(print)
-"""
-
-
-def test_a_middleware_that_cannot_start_is_one_sentence_and_an_exit_code(cli):
-    (cli.folder / "closed.py").write_text(textwrap.dedent(CLOSED))
-    said = cli.process("worker", "closed.py:pipeline", code=1).stderr
-    (line,) = [line for line in said.splitlines() if "the worker ends" in line]
-    assert (
-        "the middleware Pool cannot start for orders/billing: OSError: no route to the database"
-        in line
-    )
-    assert "error_at=closed.py:" in line
-    (line,) = [
-        line
-        for line in cli.process(
-            "worker", "closed.py:pipeline", code=1, STREAMS_LOG="json"
-        ).stderr.splitlines()
-        if "the worker ends" in line
-    ]
-    assert json.loads(line)["error"] == "OSError"
-
-
-def test_an_idle_worker_ends_at_once(cli):
-    (cli.folder / "shop.py").write_text(textwrap.dedent(SHOP))
-    with cli.start("worker", "shop.py:pipeline") as worker:
-        wait_until(
-            lambda: _has(cli) and cli.json("ls")["streams"][0]["groups"],
-            what="the worker to run",
-        )
-        began = time.monotonic()
-        worker.terminate()
-        _, log = worker.communicate(timeout=10)
-    assert time.monotonic() - began < 3
-    assert worker.returncode == 0, log
-    assert "started" in log
-    assert "stopped" in log
-
-
-STUCK = """
-    import asyncio, time
-    from streams import Pipeline
-
-    pipeline = Pipeline.from_env()
-
-    @pipeline.handler("orders", group="billing")
-    async def stuck(event):
-        open("running", "w").close()
-        await asyncio.to_thread(time.sleep, 1000)
-"""
-
-
-def test_a_thread_that_never_returns_cannot_hold_up_the_exit(cli):
-    (cli.folder / "stuck.py").write_text(textwrap.dedent(STUCK))
-    cli("publish", "orders", "--type", "order", "--data", "1")
-    with cli.start("worker", "stuck:pipeline", "--grace-period", "0.2") as worker:
-        wait_until((cli.folder / "running").exists, what="the handler to run")
-        worker.terminate()
-        _, log = worker.communicate(timeout=20)
-    assert worker.returncode == 70, log
-    level = next(row for row in group(cli)["levels"] if row["level"] == 0)
-    assert (level["waiting"], level["processing"], level["retrying"]) == (0, 0, 1)
 
 
 def test_a_closed_pipe_is_quiet(cli):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.broker.keys import Keys
-from tests.process.test_cli import cli, server  # noqa: F401 - fixtures
+from tests.process.commands import cli, server  # noqa: F401 - fixtures
 
 
 def declared(cli, server) -> Keys:  # noqa: F811

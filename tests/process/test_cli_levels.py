@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from streams.broker.keys import Keys
-from tests.process.test_cli import cli, server, wait_until  # noqa: F401 - fixtures
+from tests.process.commands import cli, server  # noqa: F401 - fixtures
+from tests.servers import wait_until
 
 SHOP = """
 from pathlib import Path

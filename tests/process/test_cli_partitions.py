@@ -15,7 +15,7 @@ from streams.errors import ConfigurationError, NotFound
 from streams.testing import harness
 from tests.conftest import eventually
 from tests.partitioned import ALL, COUNT, KEYS, Spread
-from tests.process.test_cli import Cli
+from tests.process.commands import Cli
 from tests.servers import BINARIES, Server, server_label
 
 

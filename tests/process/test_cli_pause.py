@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.process.test_cli import Cli, cli, server  # noqa: F401 - fixtures
+from tests.process.commands import Cli, cli, server  # noqa: F401 - fixtures
 
 
 def registered(cli: Cli, server, group: str = "billing") -> str:  # noqa: F811

@@ -21,7 +21,7 @@ from streams.worker.service import EXIT_FORCED
 from streams.worker.supervisor import EXIT_CRASHING, Supervisor, SupervisorOptions
 from tests import terminal
 from tests.conftest import eventually
-from tests.process.test_cli import Cli
+from tests.process.commands import Cli
 from tests.servers import BINARIES, Server, wait_until, whole_lines
 
 # What the supervisor decides: with stand-ins for workers, which start ten times faster.
