@@ -24,7 +24,8 @@ from streams.policy.retry import AttemptRecord, Retry
 from tests import seeds as seeds_of
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry
-from tests.virtual.world import LEVELS, World, play
+from tests.virtual.stories import play
+from tests.virtual.world import LEVELS, World
 
 LEASE = 10.0
 _DO = (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import seeds as seeds_of
-from tests.virtual.world import play
+from tests.virtual.stories import play
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from streams.handlers.routes import Route
 from streams.policy.retry import Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry
-from tests.virtual.world import LEVELS, World, play
+from tests.virtual.stories import play
+from tests.virtual.world import LEVELS, World
 
 _ONE = os.environ.get("STREAMS_TEST_SEED")
 _SEEDS = [int(_ONE)] if _ONE else range(12)

@@ -6,28 +6,20 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import pytest
-
-from streams.broker.entries.declare import Declared
-from streams.broker.entries.delivery import Delivery
 from streams.broker.entries.fetch import DueReply
-from streams.broker.entries.group_consumer import GroupConsumer
-from streams.broker.entries.ordering import Ways
-from streams.broker.entries.settle import DONE, Buried, Postponed, Settlement
+from streams.broker.entries.settle import Settlement
 from streams.broker.keys import PARKED, Keys
 from streams.broker.server.outages import Outages
 from streams.consumer import Consumer, ConsumerOptions
 from streams.consuming.isolation import Isolation
-from streams.consuming.lease_renewer import LeaseRenewer
-from streams.consuming.lease_thread import TICK
 from streams.errors import BrokerUnavailable, Reject, Snooze
 from streams.events.event import Event
 from streams.handlers.routes import Route
-from streams.policy.levels import Levels, LevelTurns
+from streams.policy.levels import Levels
 from streams.policy.retry import AttemptRecord, Retry
 from tests.virtual.loop import VirtualLoop
 from tests.virtual.model import Entry, Model
@@ -35,10 +27,15 @@ from tests.virtual.model import Entry, Model
 T = TypeVar("T")
 
 LEVELS = Levels((0, 5, 10))
+
 LEASE = 1.0
+
 TIMEOUT = 1.5
+
 CANCEL_GRACE = 0.5
+
 RETRIES = 2
+
 KINDS = (
     "ok",
     "ok",
@@ -284,352 +281,3 @@ def _short(result: object) -> str:
     if isinstance(result, Settlement):
         return f"settled {result.ack_shortfall} {result.statuses}"
     return str([d.place for d in result] if isinstance(result, list) else result)
-
-
-class ModelFetching:
-    """``Fetching``, against the model."""
-
-    def __init__(
-        self,
-        me: GroupConsumer,
-        declaring: object,
-    ) -> None:
-        del declaring
-        self._world: World = me.broker  # type: ignore[assignment]
-        self._served = self._levels = me.served.descending
-        self._consumer = me.name
-
-    @property
-    def open_levels(self) -> tuple[int, ...]:
-        return self._levels
-
-    def hold(self, paused: frozenset[int]) -> None:
-        self._levels = tuple(level for level in self._served if level not in paused)
-
-    async def ensure_group(self) -> Declared:
-        return await self._world.trip("ensure", lambda: Declared([], []))
-
-    async def announce(self) -> None:
-        pass
-
-    async def wait(
-        self, count: int, seconds: float, patience: float = 10.0
-    ) -> list[Delivery]:
-        del patience
-        world, until = self._world, self._world.loop.time() + seconds
-        while (
-            not any(world.model.waiting[level] for level in self._levels)
-            and (left := until - world.loop.time()) > 0
-        ):
-            world.news.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await world.news.wait()
-        return await self._read(
-            "wait",
-            lambda: [
-                d
-                for level in self._levels
-                for d in world.model.take_level(level, self._consumer, count)
-            ],
-        )
-
-    async def take(self, limit: int) -> list[Delivery]:
-        return await self._read(
-            "take", lambda: self._world.model.take(self._levels, self._consumer, limit)
-        )
-
-    async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
-        above = self._levels[: self._levels.index(level)]
-        share = max(1, limit // 32)
-
-        def read() -> list[Delivery]:
-            model = self._world.model
-            taken = [
-                d
-                for other in above
-                for d in model.take_level(other, self._consumer, share)
-            ]
-            return taken + model.take_level(
-                level, self._consumer, limit - share * len(above)
-            )
-
-        taken = await self._read("take_from", read)
-        return taken, len(taken) == limit - share * len(above) and taken[
-            0
-        ].level == level
-
-    async def take_due(
-        self, limit: int, suspects: int, turns: LevelTurns | None = None
-    ) -> DueReply:
-        reply: list[DueReply] = []
-
-        def read() -> list[Delivery]:
-            reply.append(
-                self._world.model.take_due(
-                    self._served, self._consumer, limit, suspects, turns
-                )
-            )
-            return reply[0].deliveries
-
-        await self._read("take_due", read)
-        return reply[0]
-
-    async def take_alone(self, suspect: str) -> list[Delivery]:
-        return await self._read(
-            "take_alone",
-            lambda: self._world.model.take_alone(self._served, self._consumer, suspect),
-        )
-
-    async def hand_back_unknown(self, held: Sequence[Entry]) -> int:
-        return await self._world.trip(
-            f"{self._consumer} hand_back",
-            lambda: self._world.model.hand_back(self._served, self._consumer, held),
-        )
-
-    async def leave(self, held: Sequence[Entry]) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def _read(
-        self, what: str, call: Callable[[], list[Delivery]]
-    ) -> list[Delivery]:
-        return await self._world.trip(f"{self._consumer} {what}", call)
-
-
-class ModelSettling:
-    """``Settling``, against the model."""
-
-    def __init__(
-        self, me: GroupConsumer, ways: Ways | None = None, link: object = None
-    ) -> None:
-        del ways, link
-        self.world: World = me.broker  # type: ignore[assignment]
-        self._consumer = me.name
-
-    async def settle(
-        self,
-        done: Sequence[Delivery],
-        postponed: Sequence[Postponed] = (),
-        buried: Sequence[Buried] = (),
-    ) -> Settlement:
-        model, who = self.world.model, self._consumer
-
-        def write() -> Settlement:
-            shortfall = len(done) - model.ack(delivery.place for delivery in done)
-            statuses = {delivery.place: DONE for delivery in done}
-            statuses |= {
-                row.delivery.place: model.postpone(who, row) for row in postponed
-            }
-            statuses |= {
-                letter.delivery.place: model.bury(who, letter) for letter in buried
-            }
-            return Settlement(shortfall, statuses, None)
-
-        return await self.world.trip(f"{who} settle", write)
-
-    async def renew(self, held: Sequence[Delivery]) -> list[Delivery]:
-        return await self.world.trip(
-            f"{self._consumer} renew",
-            lambda: self.world.model.renew(self._consumer, held),
-        )
-
-    async def close(self) -> None:
-        pass
-
-
-class ModelRedeclaring:
-    """``Redeclaring``: in this world nothing is limited."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    async def declare(self) -> list[str]:
-        return []
-
-
-class LoopKeeper(LeaseRenewer):
-    """The lease keeper as a task of the same loop instead of a thread."""
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self.keep(None))
-        self._ticking = asyncio.get_running_loop().create_task(self._tick())
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            self.look(asyncio.get_running_loop().time())
-
-    @property
-    def alive(self) -> bool:
-        return not self._task.done()
-
-    async def _give_back(self, settling: ModelSettling) -> None:
-        waits = [
-            d.place
-            for d, since in self._state.unstarted.values()
-            if settling.world.loop.time() - since > 0.05
-        ]
-        if waits:
-            settling.world.wrong.append(
-                f"{waits} wait for a runner, and nothing blocks the loop"
-            )
-        await super()._give_back(settling)
-
-    async def close(self) -> None:
-        while self._news is None:
-            await asyncio.sleep(0)
-        self._ticking.cancel()
-        self._stopped.set()
-        self._news.set()
-        await self._task
-
-
-Story = Callable[[int, VirtualLoop], Coroutine[Any, Any, "World"]]
-
-
-def play(seed: int, patch: pytest.MonkeyPatch, story: Story | None = None) -> World:
-    """Run one seed from its first event to the last one settled; what went wrong is in ``wrong``."""
-    random.seed(seed)  # The jitter of waiting times.
-    loop = VirtualLoop(seed)
-    clock = SimpleNamespace(monotonic=loop.time)
-    for module in ("fetcher", "lease_renewer", "executor"):
-        patch.setattr(f"streams.consuming.{module}.time", clock)
-    patch.setattr("streams.consumer.Fetching", ModelFetching)
-    patch.setattr("streams.consumer.Settling", ModelSettling)
-    patch.setattr("streams.consumer.Redeclaring", ModelRedeclaring)
-    patch.setattr("streams.consumer.LeaseRenewer", LoopKeeper)
-    try:
-        return loop.run_until_complete((story or _story)(seed, loop))
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(5))
-        loop.close()
-
-
-async def _story(seed: int, loop: VirtualLoop) -> World:
-    world = World(seed, loop)
-    lot = world.lot
-    world.leave_suspects(lot.choice([0, 0, 1, 5]))
-    sweeping = asyncio.create_task(world.sweep())
-    publishing = asyncio.create_task(world.publish(lot.randint(5, 25)))
-    first, second = (
-        world.consumer(name, lot.choice([1, 2, 5, 40])) for name in ("c1", "c2")
-    )
-    tasks = {
-        name: asyncio.create_task(c.run())
-        for name, c in (("c1", first), ("c2", second))
-    }
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(lot.random() * 8):
-            await world.stop_now.wait()
-    await _stop(world, first, tasks["c1"], lot.choice([0.0, 0.5, 5.0]))
-    await publishing
-    await asyncio.sleep(lot.random() * 8)
-    await _stop(world, second, tasks["c2"], lot.choice([0.0, 0.5, 5.0]))
-    world.faults = 0.0
-    third = world.consumer("c3", 5)
-    closing = asyncio.create_task(third.run())
-    give_up = loop.time() + 120
-    while (world.model.stored or third.held) and loop.time() < give_up:
-        await asyncio.sleep(0.5)
-    await _stop(world, third, closing, 5.0)
-    sweeping.cancel()
-    await asyncio.wait([sweeping])
-    _balance(world)
-    return world
-
-
-async def _stop(
-    world: World, consumer: Consumer, task: asyncio.Task[None], grace: float
-) -> None:
-    """Stop a consumer and see that it ends in time, having settled or given back what it had."""
-    faults = world.faults
-    if world.lot.random() < 0.5:
-        await _calm(world, consumer)
-    world.note(consumer.name, "stops", grace)
-    began = world.loop.time()
-    world.stopping.add(consumer.name)
-    consumer.stop(grace)
-    await asyncio.wait([task])
-    task.result()
-    took = world.loop.time() - began
-    # The grace, cancelled handlers, the last trips (5 s at most while the server is away), and what was on its way.
-    if took > grace + CANCEL_GRACE + 6.5:
-        world.wrong.append(
-            f"{consumer.name} took {took:.1f} s to stop with a grace of {grace} s"
-        )
-    mine = [
-        place
-        for place, held in world.model.pending.items()
-        if held.owner == consumer.name
-    ]
-    if mine and not world.faults:
-        world.wrong.append(f"{consumer.name} ended and left {mine}")
-    world.unsure.update(mine)
-    world.faults = faults
-    world.note(consumer.name, "stopped", consumer.stats.as_dict())
-
-
-async def _calm(world: World, consumer: Consumer) -> None:
-    """Let the server be there all the time, and see that what is not running is settled soon."""
-    world.note("calm")
-    world.faults = 0.0
-    # The settler waits for 5 seconds at most between two tries.
-    give_up = world.loop.time() + 8
-    while consumer.held > consumer.busy:
-        if world.loop.time() > give_up:
-            world.wrong.append(
-                f"{consumer.name} holds {consumer.held} entries and runs {consumer.busy}"
-            )
-            break
-        await asyncio.sleep(0.01)
-
-
-def _balance(world: World) -> None:
-    model, wrong = world.model, world.wrong
-    for place, kind in world.kind.items():
-        if place in model.stored:
-            wrong.append(
-                f"{place} ({kind}) is still stored: {model.pending.get(place)}, due {model.retry.get(place)}"
-            )
-        elif place in model.dead:
-            reason = model.dead[place]
-            expected = {
-                "reject": {"rejected"},
-                "fail": {"retries-used-up"},
-                "hang": {"retries-used-up"},
-            }
-            allowed = expected.get(
-                kind, {"retries-used-up"} if kind == "stubborn" else set()
-            )
-            if place not in world.unsure and reason not in allowed:
-                wrong.append(f"{place} ({kind}) died: {reason}")
-            if (
-                place not in world.unsure
-                and kind != "reject"
-                and world.failed[place] != RETRIES + 1
-            ):
-                wrong.append(
-                    f"{place} ({kind}) died after {world.failed[place]} failures"
-                )
-        elif not world.finished[place]:
-            wrong.append(f"{place} ({kind}) is gone, and no handler finished it")
-    for name, rows in (
-        ("pending", model.pending),
-        ("retry", model.retry),
-        ("records", model.records),
-    ):
-        if rows:
-            wrong.append(f"{name} has left-overs: {dict(list(rows.items())[:3])}")
-    current = asyncio.current_task()
-    others = [
-        t
-        for t in asyncio.all_tasks(world.loop)
-        if t is not current and t.get_name() != "streams-runner"
-    ]
-    if others:
-        wrong.append(f"tasks are left: {others}")
