@@ -173,7 +173,7 @@ def test_each_logger_of_the_package_says_its_facts_in_any_format():
 
 
 def test_the_documented_permissions_are_the_tested_ones():
-    from tests.process.test_server_faults import MINIMAL_ACL
+    from tests.process.load import MINIMAL_ACL
 
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     documented = {

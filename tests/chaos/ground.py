@@ -19,9 +19,11 @@ import redis
 
 from streams import Broker, Event, Producer, PublishUnknown, StreamsError
 from tests.chaos.history import MAX_RETRIES, Fault, History
+from tests.process.books import dead_letters
 from tests.process.proxy import Proxy
+from tests.process.site import Site, Worker
 from tests.process.test_clock_jump import SHIM
-from tests.process.worker_app import LEVELS, STREAM, Site, Worker, dead_letters
+from tests.process.worker_app import LEVELS, STREAM
 from tests.servers import BINARIES, Server
 from tests.topologies import KINDS, Clustered, Guarded, Topology, Watched
 

@@ -6,8 +6,10 @@ import time
 
 from streams import Broker, Producer
 from tests.conftest import eventually
-from tests.process.test_server_faults import Load
-from tests.process.worker_app import STREAM, Live, dead_letters, unfinished
+from tests.process.books import dead_letters, unfinished
+from tests.process.live import Live
+from tests.process.load import Load
+from tests.process.worker_app import STREAM
 from tests.topologies import Topology
 
 UNCERTAIN = 1.0

@@ -14,7 +14,8 @@ import redis
 from streams import Broker, Producer
 from tests.conformance.balance import TimedLoad, books
 from tests.conftest import eventually
-from tests.process.worker_app import STREAM, Live
+from tests.process.live import Live
+from tests.process.worker_app import STREAM
 from tests.servers import Server
 from tests.topologies import Clustered, Watched
 

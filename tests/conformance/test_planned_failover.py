@@ -19,7 +19,8 @@ from streams.broker.server import following
 from tests.conformance.conftest import OURS
 from tests.conformance.test_failover import promoted
 from tests.conftest import eventually
-from tests.process.worker_app import STREAM, Live
+from tests.process.live import Live
+from tests.process.worker_app import STREAM
 from tests.servers import Server, wait_until
 from tests.topologies import SERVICE, Clustered, Watched
 

@@ -16,8 +16,9 @@ from streams.broker.server.link import NodeLink
 from streams.errors import BrokerUnavailable
 from tests.conformance.balance import books
 from tests.conftest import eventually
-from tests.process.test_server_faults import Load
-from tests.process.worker_app import STREAM, Live
+from tests.process.live import Live
+from tests.process.load import Load
+from tests.process.worker_app import STREAM
 from tests.servers import Server
 from tests.topologies import Clustered
 

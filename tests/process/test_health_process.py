@@ -18,7 +18,8 @@ import pytest
 from streams.address import Address
 from streams.health import LIVE, READY, Answer, ask
 from tests import terminal
-from tests.process.worker_app import ROOT, Site
+from tests.process.site import Site
+from tests.process.worker_app import ROOT
 from tests.servers import BINARIES, Server, clean_environment, wait_until, whole_lines
 
 

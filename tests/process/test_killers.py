@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.worker_app import Site, Worker
+from tests.process.site import Site, Worker
 from tests.servers import BINARIES, Server, server_label, wait_until
 
 

@@ -12,7 +12,9 @@ import redis
 
 from streams import Broker, Event, Producer
 from tests.conftest import eventually
-from tests.process.worker_app import GROUP, LEVELS, STREAM, Live, unfinished
+from tests.process.books import unfinished
+from tests.process.live import Live
+from tests.process.worker_app import GROUP, LEVELS, STREAM
 from tests.servers import Server
 
 # Read at import: tests see no STREAMS_ variable.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streams import Broker, Pauses
-from tests.process.worker_app import STREAM, Site
+from tests.process.site import Site
+from tests.process.worker_app import STREAM
 from tests.servers import BINARIES, Server, wait_until
 
 

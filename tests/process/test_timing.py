@@ -16,8 +16,9 @@ import pytest
 
 from streams import Broker, Event, Producer, Retry, Scheduler
 from tests.conftest import eventually
+from tests.process.live import Live
 from tests.process.proxy import Proxy
-from tests.process.worker_app import LEVELS, STREAM, Live
+from tests.process.worker_app import LEVELS, STREAM
 from tests.servers import BINARIES, Server
 from tests.stalls import Stalled
 

@@ -16,7 +16,8 @@ import pytest
 
 from streams import Broker, Event, Levels, Pauses, Producer, ProducerOptions
 from tests.conftest import eventually
-from tests.process.worker_app import ROOT, Site, Worker
+from tests.process.site import Site, Worker
+from tests.process.worker_app import ROOT
 from tests.servers import Server, wait_until, whole_lines
 
 FIRST = "411a44c4208d4aea1240924d7430363af6000185"

@@ -16,8 +16,9 @@ from streams.cli.app import app
 from streams.doctor import Bounds, Doctor, Finding
 from streams.errors import NotFound
 from tests.conftest import eventually
-from tests.process.test_server_faults import MINIMAL_ACL
-from tests.process.worker_app import GROUP, STREAM, Live
+from tests.process.live import Live
+from tests.process.load import MINIMAL_ACL
+from tests.process.worker_app import GROUP, STREAM
 
 NOW = Bounds(silence=0.3, waiting=0.3, late=0.3, paused=0.2)
 """What takes minutes in life is found at once."""

@@ -19,7 +19,7 @@ from streams.doctor.repair import Repair
 from streams.doctor.servers import depends_on_default_user
 from streams.errors import NotFound
 from streams.policy.retry import AttemptRecord
-from tests.process.test_server_faults import MINIMAL_ACL
+from tests.process.load import MINIMAL_ACL
 from tests.process.worker_app import GROUP, STREAM
 from tests.server.test_doctor import FIT, acl_user, examine, group
 
