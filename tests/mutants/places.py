@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.mutants.catalogue import Mutant
+from tests.mutants.mutant import Mutant
 
 
 class Found(NamedTuple):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streams.broker.server.binaries import find_servers
-from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
 from tests.mutants.places import find
 
 ROOT = Path(__file__).parents[2]
