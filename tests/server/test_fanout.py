@@ -363,21 +363,25 @@ async def test_every_group_has_retries_attempts_and_dead_letters_of_its_own(brok
 async def test_a_late_group_misses_nothing_while_events_are_published(broker, start):
     """At the end: from one event on all of them, per level. At the beginning: all that is stored."""
     got: dict[int, list[int]] = defaultdict(list)
-    declared = asyncio.Event()
+    begun, joined = asyncio.Event(), asyncio.Event()
     producer = Producer(broker, "s")
 
-    async def publish_all() -> None:
-        for n in range(300):
+    async def publish_all() -> int:
+        """How many: it goes on until the late group has some of them, however late that is."""
+        n = 0
+        while n < 300 or n % 2 or not joined.is_set():
             await producer.publish(n, type="t", priority=5 * (n % 2))
+            n += 1
             if n == 100:
-                declared.set()
+                begun.set()
+        return n
 
     async def handler(event: Event) -> None:
         got[event.priority].append(event.data)
 
     await declare(broker, "a", FANOUT)
     publishing = asyncio.create_task(publish_all())
-    await declared.wait()
+    await begun.wait()
     async with consuming(
         broker,
         "b",
@@ -385,12 +389,15 @@ async def test_a_late_group_misses_nothing_while_events_are_published(broker, st
         declaration=Declaration("fanout", start=start),
         concurrency=1,
     ):
-        await publishing
+        await eventually(lambda: got, what="the first ones")
+        joined.set()
+        count = await publishing
         await eventually(
-            lambda: got[0][-1:] == [298] and got[5][-1:] == [299], what="the last ones"
+            lambda: got[0][-1:] == [count - 2] and got[5][-1:] == [count - 1],
+            what="the last ones",
         )
     for level, numbers in got.items():
-        assert numbers == list(range(numbers[0], 300, 2))
+        assert numbers == list(range(numbers[0], count, 2))
         assert (numbers[0] == level // 5) if start == "oldest" else (numbers[0] > 90)
 
 

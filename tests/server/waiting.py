@@ -71,12 +71,12 @@ async def ask(
     return reason
 
 
-async def old(broker: Broker, level: int = 0, **fields: Any) -> str:
-    """An event that was published a minute ago."""
+async def old(broker: Broker, level: int = 0, ago: int = 60, **fields: Any) -> str:
+    """An event that was published some seconds ago."""
     seconds, _ = await broker.control.call("TIME")
     # The stream and its levels are known.
     await publish(broker, Event("t", 0, delay=3600))
-    entry_id = f"{(int(seconds) - 60) * 1000}-0"
+    entry_id = f"{(int(seconds) - ago) * 1000}-0"
     stored = {"type": "t", "data": "1", "meta": "{}"} | fields
     pairs = [part for pair in stored.items() for part in pair]
     await broker.control.call("XADD", broker.keys("s").level(level), entry_id, *pairs)
