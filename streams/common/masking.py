@@ -13,7 +13,7 @@ import re
 _MAX_MESSAGE = 300
 _DASHES = "\u2010-\u2015\u2212-"
 _LONG_NUMBER = re.compile(rf"\d(?:[\s().{_DASHES}]{{0,3}}\d){{7,}}")
-_NUMBER_AT_END = re.compile(rf"[\d\s().{_DASHES}]+\Z")
+_NUMBER_AT_END = re.compile(rf"(?<![\d\s().{_DASHES}])[\d\s().{_DASHES}]+\Z")
 
 ENTRY_ID = r"(?<![\w.|+-])(?:-?[0-9]{1,7}\|)?1[5-9][0-9]{11}-[0-9]{1,6}(?![\w-])"
 """An entry id, with or without its level.
@@ -49,7 +49,7 @@ _KEPT = {
     "host": rf"(?<![\w-])ip-{_OCTET}(?:-{_OCTET}){{3}}{_END}",
     "float": r"(?<![\w.+])(?:0\.[0-9]{1,24}|[0-9]{1,7}\.(?=[0-9]{9})[0-9]+|"
     r"[0-9]{1,3}\.[0-9]+(?=e[+-]?[0-9]))(?:e[+-]?[0-9]{1,3})?" + _END_OF_NUMBER,
-    "unix": r"(?<![\w.+-])1[5-9][0-9]{8}\.[0-9]*[1-9][0-9]*" + _END_OF_NUMBER,
+    "unix": r"(?<![\w.+-])1[5-9][0-9]{8}\.0*[1-9][0-9]*" + _END_OF_NUMBER,
 }
 _KEEP = re.compile("|".join(f"(?P<{name}>{_KEPT[name]})" for name in _KEPT))
 _COUNTRY_BEFORE = re.compile(rf"\+[0-9]{{1,3}}[\s().{_DASHES}]{{0,3}}\Z")
