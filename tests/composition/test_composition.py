@@ -45,6 +45,7 @@ def play(seed: int, url: str) -> Counter[str]:
     return books.seen
 
 
+@pytest.mark.timeout(600)  # Fifty stories: a minute where nothing else runs.
 @pytest.mark.parametrize("seeds", seeds_of.parts(100), ids=seeds_of.name_of)
 def test_whatever_has_no_reason_to_wait_starts(
     seeds: range, server, monkeypatch: pytest.MonkeyPatch
