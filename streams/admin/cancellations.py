@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Self, TypeVar
+from itertools import chain, compress
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
-from streams.admin.partitioned import OnPartitions, no_group
+from streams.admin.partitioned import OnPartitions, no_group, of_all
 from streams.admin.status import EntryState, Status, entry_state
-from streams.broker import Broker
 from streams.broker.admin.cancel import MOST, CancelStore
 from streams.broker.admin.inspect import StatusStore
+from streams.broker.server.stored import parts
 from streams.common.annotated import holds_to_annotations
 from streams.errors import (
     GroupMissing,
@@ -33,6 +34,14 @@ Events = Mapping[str, EntryState]
 _TRIES = 3
 
 
+class WaitingPlace(NamedTuple):
+    """A group of a stream and a level of it; ``group`` '' stands for scheduled events."""
+
+    stream: str
+    group: str
+    level: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cancellation:
     """Outcome of cancelling many, by id.
@@ -44,18 +53,6 @@ class Cancellation:
 
     cancelled: dict[str, EntryState] = field(default_factory=dict)
     refused: dict[str, NotCancelled | NotFound] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome(Generic[E]):
-    """By id: the events as they stood until it was done, and why the others were refused."""
-
-    done: dict[str, EntryState] = field(default_factory=dict)
-    refused: dict[str, E | NotFound] = field(default_factory=dict)
-
-    def open(self, ids: Iterable[str]) -> list[str]:
-        """Those of which neither is known yet."""
-        return [id for id in ids if id not in self.done and id not in self.refused]
 
 
 class OnWaiting(OnPartitions, Generic[E]):
@@ -74,159 +71,115 @@ class OnWaiting(OnPartitions, Generic[E]):
     _instead: ClassVar[Mapping[str, str]]
     """By the state of an event that does not wait: what to do."""
 
-    def __init__(
-        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self._by = by or "unknown"
-        self._status = Status(broker)
-        self._inspecting = StatusStore(broker)
-
     async def _act(
-        self, cancelling: CancelStore, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: WaitingPlace, some: Events
     ) -> list[bool]:
-        """Do it to events of one group ('': scheduled ones) and one level.
+        """Do it to the events of one place.
 
         False where one waits no more.
         """
         raise NotImplementedError
 
-    async def _each(self, ids: Iterable[str], group: str) -> _Outcome[E]:
-        wanted = list(dict.fromkeys(ids))
-        parts = await self._parts()
-        if len(parts) == 1:
-            return await parts[0]._here(wanted, group)  # noqa: SLF001 - of this class
-        outcome: _Outcome[E] = _Outcome()
-        for part, some in await self._holders(parts, wanted, group, outcome):
-            found = await part._here(some, group)  # noqa: SLF001 - of this class
-            outcome.done.update(found.done)
-            outcome.refused.update(found.refused)
-        for id in outcome.open(wanted):
-            refusals = [
-                await part._refused(id, group)  # noqa: SLF001 - of this class
-                for part in parts
-            ]
-            # A partition that knows the event says why; else none does.
-            outcome.refused[id] = next(
-                (one for one in refusals if isinstance(one, NotWaiting)), refusals[0]
-            )
-        return outcome
+    async def _each(
+        self, ids: Iterable[str], group: str
+    ) -> tuple[dict[str, EntryState], dict[str, E | NotFound]]:
+        """By id: the events as they stood until it was done, and the refusals."""
+        lookups = await self._lookups(group)
+        done: dict[str, EntryState] = {}
+        refused: dict[str, E | NotFound] = {}
 
-    async def _one(self, id: str, group: str) -> EntryState:
-        outcome = await self._each((id,), group)
-        for refusal in outcome.refused.values():
-            raise refusal
-        return outcome.done[id]
-
-    async def _holders(
-        self,
-        parts: Sequence[Self],
-        ids: Sequence[str],
-        group: str,
-        outcome: _Outcome[E],
-    ) -> list[tuple[Self, list[str]]]:
-        """Each partition with what waits there; an id of several partitions is refused.
-
-        Raises:
-            NotFound: the group is on none of them.
-        """
-        where: dict[str, list[tuple[int, EntryState]]] = {}
-        missing: list[NotFound] = []
-        for number, part in enumerate(parts):
-            try:
-                lookup = await part._look(group)  # noqa: SLF001 - of this class
-                found = await lookup.find(ids)
-            except NotFound as error:
-                missing.append(error)
-                continue
-            for id, states in found.items():
-                where.setdefault(id, []).append((number, states[0]))
-        if len(missing) == len(parts):
-            raise missing[0]
-        held: dict[int, list[str]] = {}
-        for id, places in where.items():
-            (number, state), *others = places
-            if others:
-                streams = " and ".join(parts[at].stream for at, _ in places)
-                outcome.refused[id] = self._refusal(
-                    id,
-                    state.state,
-                    f"{id} means events on {streams}: say which with --partition, "
-                    "or partition=",
-                )
-            else:
-                held.setdefault(number, []).append(id)
-        return [(parts[number], some) for number, some in held.items()]
-
-    async def _here(self, wanted: Sequence[str], group: str) -> _Outcome[E]:
-        outcome: _Outcome[E] = _Outcome()
-        lookup = await self._look(group)
-        for at in range(0, len(wanted), MOST):
-            left = list(wanted[at : at + MOST])
+        for some in parts(list(dict.fromkeys(ids)), MOST):
+            left = list(some)
             for _ in range(_TRIES):
                 # An event may start between the look and the act, fail, and wait again.
-                found = await lookup.find(left)
-                await self._act_on(lookup, found, group, outcome)
-                left = [id for id in outcome.open(left) if id in found]
+                batches = await self._waiting(lookups, left, group, refused)
+                for place, events in batches.items():
+                    cancelling = lookups[place.stream].cancelling
+                    answers = await self._act(cancelling, place, events)
+                    done |= dict(compress(events.items(), answers))
+
+                found = chain.from_iterable(batches.values())
+                left = [id for id in found if id not in done]
                 if not left:
                     break
-            for id in outcome.open(wanted[at : at + MOST]):
-                outcome.refused[id] = await self._refused(id, group)
-        return outcome
 
-    async def _act_on(
+            for id in some:
+                if id not in done and id not in refused:
+                    refused[id] = await self._refused(id, group)
+
+        return done, refused
+
+    async def _one(self, id: str, group: str) -> EntryState:
+        done, refused = await self._each((id,), group)
+        for refusal in refused.values():
+            raise refusal
+
+        return done[id]
+
+    async def _waiting(
         self,
-        lookup: Lookup,
-        found: Mapping[str, Sequence[EntryState]],
+        lookups: Mapping[str, Lookup],
+        ids: Sequence[str],
         group: str,
-        outcome: _Outcome[E],
-    ) -> None:
-        batches: dict[tuple[str, int], dict[str, EntryState]] = {}
+        refused: dict[str, E | NotFound],
+    ) -> dict[WaitingPlace, dict[str, EntryState]]:
+        """What waits, by place; an id that does not say which event is meant is refused."""
+        found: dict[str, list[EntryState]] = {}
+        for lookup in lookups.values():
+            for id, states in (await lookup.find(ids)).items():
+                found.setdefault(id, []).extend(states)
+
+        batches: dict[WaitingPlace, dict[str, EntryState]] = {}
         for id, states in found.items():
             meant = _meant(states, group)
-            if unclear := _unclear(self.stream, id, meant, group):
-                outcome.refused[id] = self._refusal(id, states[0].state, unclear)
+            if unclear := _unclear(id, meant, group):
+                refused[id] = self._refusal(id, states[0].state, unclear)
             else:
-                place = (meant[0].group, meant[0].level or 0)
-                batches.setdefault(place, {})[id] = meant[0]
-        for place, some in batches.items():
-            answers = await self._act(lookup.cancelling, place, some)
-            for (id, state), was_done in zip(some.items(), answers, strict=True):
-                if was_done:
-                    outcome.done[id] = state
+                state = meant[0]
+                place = WaitingPlace(state.stream, state.group, state.level or 0)
+                batches.setdefault(place, {})[id] = state
+
+        return batches
 
     async def _refused(self, id: str, group: str) -> E | NotFound:
         """Why it cannot be done to an event that does not wait."""
         try:
-            states = await self._status.find(self.stream, id, group, partition=0)
+            found = await Status(self._broker).find(
+                self.stream, id, group, partition=self._partition
+            )
         except NotFound as error:
             return error
+
+        # Of several partitions that one tells which knows most.
+        states = [state for state in found if state.stream == found[0].stream]
         where = "; ".join(map(_where, states))
-        instead = "; ".join(
-            dict.fromkeys(
-                self._instead.get(state.state, "try again") for state in states
-            )
-        )
+        todo = [self._instead.get(state.state, "try again") for state in states]
+        instead = "; ".join(dict.fromkeys(todo))
         return self._refusal(id, states[0].state, f"{id} is {where}: {instead}")
 
-    async def _look(self, group: str) -> Lookup:
-        """Prepare to look, in one group or ('') in all.
+    async def _lookups(self, group: str) -> dict[str, Lookup]:
+        """Prepare to look on each partition, in one group or ('') in all.
 
         Raises:
-            NotFound: the stream or the group is missing.
+            NotFound: the stream or the group is missing on all of them.
         """
-        row = await self._status.stream(self.stream, partition=0)
-        groups = [found.group for found in row.groups]
+        found = await of_all(
+            await self._parts(),
+            lambda part: part._look(group),  # noqa: SLF001 - of this class
+        )
+        return {lookup.stream: lookup for lookup in found}
+
+    async def _look(self, group: str) -> Lookup:
+        levels = await self._levels()
+        groups = await self._groups()
         if group and group not in groups:
             raise no_group(self.stream, group, groups)
-        levels = await self._status.levels(self.stream)
+
         return Lookup(
             stream=self.stream,
             groups=[group] if group else groups,
             levels=levels,
-            cancelling=CancelStore(
-                self._broker, self._broker.keys(self.stream), levels
-            ),
+            cancelling=CancelStore(self._broker, self._keys, levels),
             inspecting=self._inspecting,
         )
 
@@ -266,9 +219,6 @@ class Cancellations(OnWaiting[NotCancelled]):
         ),
     }
 
-    def _twin(self, stream: str) -> Cancellations:
-        return Cancellations(self._broker, stream, by=self._by)
-
     async def cancel(self, id: str, group: str = "") -> EntryState:
         """Cancel one event; returns what it was, as it stood until then.
 
@@ -290,18 +240,17 @@ class Cancellations(OnWaiting[NotCancelled]):
         Raises:
             NotFound: the stream or the group is missing.
         """
-        outcome = await self._each(ids, group)
-        return Cancellation(outcome.done, outcome.refused)
+        return Cancellation(*await self._each(ids, group))
 
     async def _act(
-        self, cancelling: CancelStore, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: WaitingPlace, some: Events
     ) -> list[bool]:
-        group, level = place
-        if group:
-            entries = [state.entry_id for state in some.values()]
-            return await cancelling.retrying(group, level, entries, self._by)
-        names = [_scheduled_name(id, level) for id in some]
-        return await cancelling.scheduled(names, self._by)
+        if not place.group:
+            names = [_scheduled_name(id, place.level) for id in some]
+            return await cancelling.scheduled(names, self._by)
+
+        entries = [state.entry_id for state in some.values()]
+        return await cancelling.retrying(place.group, place.level, entries, self._by)
 
 
 class Impatience(OnWaiting[NotWaiting]):
@@ -330,9 +279,6 @@ class Impatience(OnWaiting[NotWaiting]):
         "orphaned": "no worker has it; 'streams doctor --repair' makes it due",
     }
 
-    def _twin(self, stream: str) -> Impatience:
-        return Impatience(self._broker, stream, by=self._by)
-
     async def run_now(self, id: str, group: str = "") -> EntryState:
         """Make one event due; returns what it was, as it stood until then.
 
@@ -349,17 +295,14 @@ class Impatience(OnWaiting[NotWaiting]):
         return await self._one(id, group)
 
     async def _act(
-        self, cancelling: CancelStore, place: tuple[str, int], some: Events
+        self, cancelling: CancelStore, place: WaitingPlace, some: Events
     ) -> list[bool]:
-        group, level = place
-        return [
-            await cancelling.run_now(
-                group,
-                member(level, state.entry_id) if group else _scheduled_name(id, level),
-                self._by,
-            )
-            for id, state in some.items()
-        ]
+        answers = []
+        for id, state in some.items():
+            name = _scheduled_name(state.entry_id if place.group else id, place.level)
+            answers.append(await cancelling.run_now(place.group, name, self._by))
+
+        return answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,15 +374,23 @@ def _meant(states: Sequence[EntryState], group: str) -> Sequence[EntryState]:
     return retrying if group and retrying else states
 
 
-def _unclear(stream: str, id: str, states: Sequence[EntryState], group: str) -> str:
+def _unclear(id: str, states: Sequence[EntryState], group: str) -> str:
     """Why an id does not say which event is meant; '' if it does."""
+    streams = dict.fromkeys(state.stream for state in states)
+    if len(streams) > 1:
+        return (
+            f"{id} means events on {' and '.join(streams)}: say which with --partition, "
+            "or partition="
+        )
+
     if len(states) == 1:
         if states[0].group or not group:
             return ""
         return (
-            f"{id} is scheduled on {stream!r} for every group: "
+            f"{id} is scheduled on {states[0].stream!r} for every group: "
             "do so without naming a group"
         )
+
     groups = [state.group for state in states]
     if all(groups) and len(set(groups)) == len(groups):
         return (

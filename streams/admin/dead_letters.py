@@ -7,17 +7,16 @@ from typing import Any
 
 from streams.admin.dead_letter import REASONS, DeadLetter, Filter
 from streams.admin.letters import LetterPage, Letters, Replay, checked_id
-from streams.admin.partitioned import ask_each, merged, partitions_of, partly, tolerant
-from streams.broker import Broker, checked_broker
+from streams.admin.partitioned import OnGroup, ask_each, merged, partly, tolerant
 from streams.common.annotated import holds_to_annotations
 from streams.errors import BrokerUnavailable, ConfigurationError, NotFound
-from streams.events.names import checked_name, entry_order
+from streams.events.names import entry_order
 
 __all__ = ["DeadLetters", "LetterPage", "Replay", "check_reason"]
 
 
 @holds_to_annotations
-class DeadLetters:
+class DeadLetters(OnGroup):
     """The dead letters of one group, on all partitions of its stream, or on one.
 
     Args:
@@ -28,21 +27,6 @@ class DeadLetters:
         partition: the number of one partition; None: all.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        stream: str,
-        group: str,
-        *,
-        by: str = "",
-        partition: int | None = None,
-    ) -> None:
-        self.stream = checked_broker(broker).keys(stream).stream
-        self.group = checked_name(group, "group")
-        self._by = by or "unknown"
-        self._broker = broker
-        self._partition = partition
-
     async def count(self) -> int:
         """How many there are. One command, one more per partition.
 
@@ -50,8 +34,7 @@ class DeadLetters:
             PartlyAway: some partitions are away; its ``answer`` counts those of the
                 others. So it is of all below.
         """
-        parts = await self._parts()
-        counts, away = await ask_each(parts, lambda part: part.count())
+        counts, away = await ask_each(await self._letters(), Letters.count)
         if away:
             raise partly(self.stream, away, sum(counts))
         return sum(counts)
@@ -64,16 +47,27 @@ class DeadLetters:
         They are read page by page. ``where`` None takes all of them. ``after`` is the
         id of the last one seen.
         """
-        start = checked_id(after) if after else ""
         away: dict[str, BrokerUnavailable] = {}
-        parts = [
-            tolerant(part.stream, part.iterate(where or Filter(), start), away)
-            for part in await self._parts()
-        ]
-        async for letter in merged(parts, lambda letter: entry_order(letter.id)):
+        async for letter in self._merged(await self._letters(), where, after, away):
             yield letter
+
         if away:
             raise partly(self.stream, away, None)
+
+    def _merged(
+        self,
+        parts: Sequence[Letters],
+        where: Filter | None,
+        after: str,
+        away: dict[str, BrokerUnavailable],
+    ) -> AsyncIterator[DeadLetter]:
+        """The letters of all partitions, oldest first; ``away`` gets those that are away."""
+        start = checked_id(after) if after else ""
+        sources = [
+            tolerant(part.stream, part.iterate(where or Filter(), start), away)
+            for part in parts
+        ]
+        return merged(sources, lambda letter: entry_order(letter.id))
 
     async def page(
         self, where: Filter | None = None, *, after: str = "", limit: int = 50
@@ -88,21 +82,17 @@ class DeadLetters:
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
-        start, away, parts = (
-            checked_id(after) if after else "",
-            dict[str, BrokerUnavailable](),
-            await self._parts(),
-        )
-        sources = [
-            tolerant(part.stream, part.iterate(where or Filter(), start), away)
-            for part in parts
-        ]
-        async for letter in merged(sources, lambda letter: entry_order(letter.id)):
+
+        away: dict[str, BrokerUnavailable] = {}
+        parts = await self._letters()
+        async for letter in self._merged(parts, where, after, away):
             if len(found) >= limit and letter.id != found[-1].id:
                 break
+
             found.append(letter)
             if len(found) >= limit and len(parts) == 1:
                 break
+
         if away:
             raise partly(self.stream, away, found)
         return found
@@ -122,7 +112,7 @@ class DeadLetters:
         Of several partitions so many are examined on each.
         """
         start = checked_id(after) if after else ""
-        parts = await self._parts()
+        parts = await self._letters()
         pages, away = await ask_each(
             parts, lambda part: part.look(where or Filter(), start, limit, examine)
         )
@@ -144,7 +134,7 @@ class DeadLetters:
 
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
         """The newest, newest first; one command per 500."""
-        parts = [part.latest(most) for part in await self._parts()]
+        parts = [part.latest(most) for part in await self._letters()]
         async for letter in merged(
             parts, lambda letter: tuple(-number for number in entry_order(letter.id))
         ):
@@ -284,9 +274,11 @@ class DeadLetters:
         async for letter in self.iterate(where):
             yield letter.as_dict(body=True)
 
-    async def _parts(self) -> list[Letters]:
-        names = await partitions_of(self._broker, self.stream, self._partition)
-        return [Letters(self._broker, name, self.group, self._by) for name in names]
+    async def _letters(self) -> list[Letters]:
+        return [
+            Letters(self._broker, name, self.group, self._by)
+            for name in await self._names()
+        ]
 
     async def _part_of(self, letter_id: str) -> Letters:
         """The partition that has a letter; the first, if none has.
@@ -294,7 +286,7 @@ class DeadLetters:
         Raises:
             ConfigurationError: several have one.
         """
-        parts = await self._parts()
+        parts = await self._letters()
         if len(parts) == 1:
             return parts[0]
         having = [part for part in parts if await part.get(letter_id) is not None]
@@ -310,7 +302,7 @@ class DeadLetters:
         self, which: Filter | Sequence[str]
     ) -> list[tuple[Letters, Filter | Sequence[str]]]:
         """What is meant on each partition; ids are looked for before anything is changed."""
-        parts = await self._parts()
+        parts = await self._letters()
         if isinstance(which, Filter) or len(parts) == 1:
             return [(part, which) for part in parts]
         places: dict[str, tuple[Letters, list[str]]] = {}

@@ -8,12 +8,10 @@ from typing import Any
 
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.partitioned import OnPartitions, on_each
-from streams.admin.status import Status
-from streams.broker import Broker
 from streams.broker.admin.cancel import MOST, CancelStore
 from streams.broker.admin.erase import EraseStore
 from streams.broker.admin.groups import GroupStore
-from streams.broker.admin.inspect import StatusStore
+from streams.broker.server.stored import parts
 from streams.common.annotated import holds_to_annotations
 from streams.errors import ConfigurationError
 from streams.events.codec import read_meta
@@ -43,6 +41,10 @@ class Erased:
         return self.stored + self.scheduled + self.dead
 
 
+def _sum(found: Sequence[Erased]) -> Erased:
+    return sum(found, Erased())
+
+
 @holds_to_annotations
 class Erasure(OnPartitions):
     """Deletes events of one stream by an attribute, for every group.
@@ -64,16 +66,7 @@ class Erasure(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(
-        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self._by = by or "unknown"
-
-    def _twin(self, stream: str) -> Erasure:
-        return Erasure(self._broker, stream, by=self._by)
-
-    @on_each(lambda found: _sum(found))
+    @on_each(_sum)
     async def erase(self, attribute: str, value: str) -> Erased:
         """Delete every event that has this value.
 
@@ -92,7 +85,7 @@ class Erasure(OnPartitions):
             raise ConfigurationError(
                 f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}"
             )
-        levels = await Status(self._broker).levels(self.stream)
+        levels = await self._inspecting.levels(self.stream)
         wanted = {attribute: value}
         # Scheduled ones first: they only ever move on to a level, which is read after
         # that.
@@ -103,19 +96,21 @@ class Erasure(OnPartitions):
         return Erased(stored, scheduled, await self._dead(levels, wanted))
 
     async def _scheduled(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
-        keys = self._broker.keys(self.stream)
-        cancelling, gone = CancelStore(self._broker, keys, levels), 0
+        cancelling = CancelStore(self._broker, self._keys, levels)
         found: list[str] = []
-        async for page in EraseStore(self._broker, keys).scheduled():
+        async for page in EraseStore(self._broker, self._keys).scheduled():
             found += [name for name, fields in page if _has(read_meta(fields), wanted)]
-        for at in range(0, len(found), MOST):
-            gone += sum(await cancelling.scheduled(found[at : at + MOST], self._by))
+
+        gone = 0
+        for some in parts(found, MOST):
+            gone += sum(await cancelling.scheduled(some, self._by))
+
         return gone
 
     async def _stored(self, level: int, wanted: Mapping[str, str]) -> int:
-        inspecting, gone, after = StatusStore(self._broker), 0, ""
-        store = EraseStore(self._broker, self._broker.keys(self.stream))
-        while page := await inspecting.scan(self.stream, level, after, _PAGE):
+        gone, after = 0, ""
+        store = EraseStore(self._broker, self._keys)
+        while page := await self._inspecting.scan(self.stream, level, after, _PAGE):
             found = [
                 entry_id for entry_id, fields in page if _has(read_meta(fields), wanted)
             ]
@@ -128,7 +123,11 @@ class Erasure(OnPartitions):
         if not levels:
             return 0
         gone = 0
-        for group in await self._groups(levels):
+        written = await GroupStore(self._broker, self._keys, levels).config()
+        groups = {*await self._groups(), *written.groups, *written.dropped}
+
+        # A group that was given up may have left dead letters.
+        for group in sorted(groups):
             letters = DeadLetters(
                 self._broker, self.stream, group, by=self._by, partition=0
             )
@@ -140,26 +139,6 @@ class Erasure(OnPartitions):
             if found:
                 gone += await letters.discard(found)
         return gone
-
-    async def _groups(self, levels: Sequence[int]) -> list[str]:
-        """Every group that may have dead letters.
-
-        These are the groups that are there, and those that were given up and left some.
-        """
-        there = {
-            row.group
-            for row in (
-                await Status(self._broker).stream(self.stream, partition=0)
-            ).groups
-        }
-        written = await GroupStore(
-            self._broker, self._broker.keys(self.stream), levels
-        ).config()
-        return sorted(there.union(written.groups, written.dropped))
-
-
-def _sum(found: Sequence[Erased]) -> Erased:
-    return sum(found, Erased())
 
 
 def _has(meta: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> bool:

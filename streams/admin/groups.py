@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.admin.partitioned import OnPartitions, no_group, on_each
-from streams.broker import Broker
 from streams.broker.admin.dead_letters import DeadLetterStore
 from streams.broker.admin.groups import Config, GroupStore
-from streams.broker.admin.inspect import GroupStatus, StatusStore
+from streams.broker.admin.inspect import GroupStatus
 from streams.common.annotated import holds_to_annotations
 from streams.errors import GroupInUse
 from streams.events.names import checked_name
@@ -102,17 +101,6 @@ class Groups(OnPartitions):
         by: who acts, for the audit record.
         partition: the number of one partition; None: all.
     """
-
-    def __init__(
-        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self._keys = broker.keys(stream)
-        self._by = by or "unknown"
-        self._inspecting = StatusStore(broker)
-
-    def _twin(self, stream: str) -> Groups:
-        return Groups(self._broker, stream, by=self._by)
 
     @on_each(lambda found: _summed(found))
     async def list(self) -> GroupList:
@@ -231,9 +219,6 @@ class Groups(OnPartitions):
             raise no_group(self.stream, group, before)
         unfinished = known.waiting + known.processing + known.retrying if known else 0
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
-
-    async def _levels(self) -> Sequence[int]:
-        return await self._inspecting.existing(self.stream)
 
 
 def _work(status: GroupStatus) -> dict[str, Any]:

@@ -6,15 +6,12 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.admin.partitioned import OnPartitions, joined, no_group, on_each, truest
-from streams.broker import Broker
-from streams.broker.admin.inspect import StatusStore
+from streams.admin.partitioned import OnGroup, joined, no_group, on_each, truest
 from streams.broker.admin.limits import KeyState, LimitStore, stored_rate
 from streams.broker.admin.listing import Listing
 from streams.common.annotated import holds_to_annotations
 from streams.common.arguments import checked_seconds
 from streams.errors import NotFound
-from streams.events.names import checked_name
 from streams.policy.limit import Rate, key_text
 from streams.quantities import Seconds
 
@@ -44,7 +41,7 @@ class LimitInfo:
 
 
 @holds_to_annotations
-class Limits(OnPartitions):
+class Limits(OnGroup):
     """The limits of one group, on all partitions of its stream, or on one.
 
     Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
@@ -61,23 +58,9 @@ class Limits(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        stream: str,
-        group: str,
-        *,
-        by: str = "",
-        partition: int | None = None,
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self.group = checked_name(group, "group")
-        self._by = by or "unknown"
-        self._inspecting = StatusStore(broker)
-        self._limiting = LimitStore(broker, broker.keys(stream), self.group)
-
-    def _twin(self, stream: str) -> Limits:
-        return Limits(self._broker, stream, self.group, by=self._by)
+    @property
+    def _limiting(self) -> LimitStore:
+        return LimitStore(self._broker, self._keys, self.group)
 
     @on_each(lambda found: _together(found))
     async def list(self) -> LimitList:
@@ -86,7 +69,7 @@ class Limits(OnPartitions):
         Raises:
             NotFound: there is no such stream.
         """
-        await self._inspecting.existing(self.stream)
+        await self._levels()
         found: dict[str, LimitInfo] = {}
         for field, text in sorted((await self._limiting.rules()).items()):
             name, _, key = field.removesuffix(_DECLARED).partition("=")
@@ -156,9 +139,7 @@ class Limits(OnPartitions):
             "by": self._by,
         }
         action = "limit throttled" if seconds else "limit throttle ended"
-        await Listing(self._broker, self._broker.keys(self.stream)).write_audit(
-            action=action, **facts
-        )
+        await Listing(self._broker, self._keys).write_audit(action=action, **facts)
         return until
 
     async def waiting(self, limit: int = 20) -> KeyList:
@@ -212,16 +193,13 @@ class Limits(OnPartitions):
 
         A misspelt group would look like one without limits.
         """
-        groups = sorted({*await self._groups()})
+        groups = sorted({*await self._all_groups()})
         if groups and self.group not in groups:
             raise no_group(self.stream, self.group, groups)
 
     @on_each(joined)
-    async def _groups(self) -> GroupNames:
-        row = await self._inspecting.stream(
-            self.stream, await self._inspecting.levels(self.stream)
-        )
-        return [found.group for found in row.groups if found.group]
+    async def _all_groups(self) -> GroupNames:
+        return await self._groups()
 
 
 def _together(found: Sequence[LimitList]) -> LimitList:

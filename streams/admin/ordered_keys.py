@@ -8,14 +8,11 @@ from typing import Literal
 
 from streams.admin.dead_letter import Filter
 from streams.admin.dead_letters import DeadLetters
-from streams.admin.partitioned import OnPartitions, first, joined, on_each
-from streams.broker import Broker
-from streams.broker.admin.inspect import StatusStore
+from streams.admin.partitioned import OnGroup, first, joined, on_each
 from streams.broker.entries.ordering import Heads, HeldKey
 from streams.broker.server.stored import real
 from streams.common.annotated import holds_to_annotations
 from streams.errors import NotFound
-from streams.events.names import checked_name
 from streams.policy.ordering import lane_key
 
 OrderedKeyList = list["OrderedKey"]
@@ -46,7 +43,7 @@ class OrderedKey:
 
 
 @holds_to_annotations
-class OrderedKeys(OnPartitions):
+class OrderedKeys(OnGroup):
     """The keys of one group with ``order_by``, on all partitions of its stream, or on one.
 
     Args:
@@ -55,22 +52,6 @@ class OrderedKeys(OnPartitions):
         by: who acts, for the audit record.
         partition: the number of one partition; None: all.
     """
-
-    def __init__(
-        self,
-        broker: Broker,
-        stream: str,
-        group: str,
-        *,
-        by: str = "",
-        partition: int | None = None,
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self.group = checked_name(group, "group")
-        self._by = by or "unknown"
-
-    def _twin(self, stream: str) -> OrderedKeys:
-        return OrderedKeys(self._broker, stream, self.group, by=self._by)
 
     async def list(
         self, limit: int = 100, *, state: Literal["working", "held"] | None = "held"
@@ -101,7 +82,8 @@ class OrderedKeys(OnPartitions):
             NotFound: the key is not held, or its dead letter was discarded or replayed
                 already.
         """
-        held = await self._held(key)
+        stored = await self._held(await self._heads(), key)
+        held = _read(HeldKey(key, stored, 0))
         letters = DeadLetters(
             self._broker, self.stream, self.group, by=self._by, partition=0
         )
@@ -129,31 +111,24 @@ class OrderedKeys(OnPartitions):
             NotFound: the key is not held.
         """
         heads = await self._heads()
-        stored = await heads.get(lane_key(key.encode()))
-        if (
-            stored is None
-            or not stored.startswith("held ")
-            or not await heads.skip(lane_key(key.encode()), stored, self._by)
-        ):
-            raise NotFound(
-                f"this key is not held in group {self.group!r} of stream "
-                f"{self.stream!r}"
-            )
+        stored = await self._held(heads, key)
+        if not await heads.skip(lane_key(key.encode()), stored, self._by):
+            raise self._not_held()
 
-    async def _held(self, key: str) -> OrderedKey:
-        heads = await self._heads()
+    async def _held(self, heads: Heads, key: str) -> str:
         stored = await heads.get(lane_key(key.encode()))
         if stored is None or not stored.startswith("held "):
-            raise NotFound(
-                f"this key is not held in group {self.group!r} of stream "
-                f"{self.stream!r}"
-            )
-        return _read(HeldKey(key, stored, 0))
+            raise self._not_held()
+
+        return stored
+
+    def _not_held(self) -> NotFound:
+        return NotFound(
+            f"this key is not held in group {self.group!r} of stream {self.stream!r}"
+        )
 
     async def _heads(self) -> Heads:
-        keys = self._broker.keys(self.stream)
-        levels = await StatusStore(self._broker).existing(self.stream)
-        heads = Heads(self._broker, keys, levels, self.group)
+        heads = Heads(self._broker, self._keys, await self._levels(), self.group)
         rules = await heads.rules()
         # A deploy may have taken the order away: keys that were held until then are
         # held still.

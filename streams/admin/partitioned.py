@@ -19,17 +19,21 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from streams.broker import Broker, checked_broker
 from streams.broker.admin.inspect import StatusStore
+from streams.broker.keys import Keys
 from streams.errors import BrokerUnavailable, NotFound, PartlyAway
+from streams.events.names import checked_name
 from streams.policy.partitions import partition_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+K = TypeVar("K")
 S = TypeVar("S", bound="OnPartitions")
 
 
@@ -39,20 +43,40 @@ class OnPartitions:
     Args:
         broker: an open broker.
         stream: the stream's name, or that of a partition, e.g. ``orders.p2``.
+        by: the name of the operator, for the audit record.
         partition: the number of one of its partitions; None: all that there are.
     """
 
     def __init__(
-        self, broker: Broker, stream: str, partition: int | None = None
+        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
     ) -> None:
         self.stream = checked_broker(broker).keys(stream).stream
         self._broker = broker
+        self._by = by or "unknown"
         self._partition = partition
         self._is_one = False
 
-    def _twin(self, stream: str) -> Self:
-        """The same, about another stream."""
-        raise NotImplementedError
+    @property
+    def _keys(self) -> Keys:
+        return self._broker.keys(self.stream)
+
+    @property
+    def _inspecting(self) -> StatusStore:
+        return StatusStore(self._broker)
+
+    async def _levels(self) -> list[int]:
+        """The levels of the stream, which has to be there."""
+        return await self._inspecting.existing(self.stream)
+
+    async def _groups(self) -> list[str]:
+        """The names of its groups; none if there is no such stream."""
+        levels = await self._inspecting.levels(self.stream)
+        status = await self._inspecting.stream(self.stream, levels)
+        return [group.group for group in status.groups]
+
+    async def _names(self) -> list[str]:
+        """The names of the partitions that this is about."""
+        return await partitions_of(self._broker, self.stream, self._partition)
 
     async def _parts(self) -> list[Self]:
         """One object for each partition that this is about. One command.
@@ -62,15 +86,36 @@ class OnPartitions:
         """
         if self._is_one:
             return [self]
-        return [
-            self._of(name)
-            for name in await partitions_of(self._broker, self.stream, self._partition)
-        ]
+        return [self._of(name) for name in await self._names()]
 
     def _of(self, name: str) -> Self:
-        made = self._twin(name)
-        made._is_one = True  # noqa: SLF001 - of this class
-        return made
+        part = copy(self)
+        part.stream = name
+        part._is_one = True  # noqa: SLF001 - of this class
+        return part
+
+
+class OnGroup(OnPartitions):
+    """About one group of a stream, on the stream's partitions.
+
+    Args:
+        broker: an open broker.
+        stream, group: names.
+        by: the name of the operator, for the audit record.
+        partition: the number of one partition; None: all.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stream: str,
+        group: str,
+        *,
+        by: str = "",
+        partition: int | None = None,
+    ) -> None:
+        super().__init__(broker, stream, by=by, partition=partition)
+        self.group = checked_name(group, "group")
 
 
 async def partitions_of(
@@ -170,6 +215,20 @@ async def ask_each(
     return answers, away
 
 
+async def of_all(parts: Sequence[W], ask: Callable[[W], Awaitable[R]]) -> list[R]:
+    """What the partitions say that have something of the kind.
+
+    Raises:
+        NotFound: there is nothing of the kind on any of them.
+        BrokerUnavailable: one of them is away.
+    """
+    answers, away = await ask_each(parts, ask)
+    for error in away.values():
+        raise error
+
+    return answers
+
+
 def partly(
     stream: str, away: Mapping[str, BrokerUnavailable], answer: Any
 ) -> BrokerUnavailable:
@@ -256,3 +315,13 @@ def truest(answers: list[R]) -> R:
 def joined(answers: list[list[T]]) -> list[T]:
     """All items of all answers."""
     return [item for answer in answers for item in answer]
+
+
+def added(counts: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    """The sum of several counts, by what is counted."""
+    total: dict[K, int] = {}
+    for count in counts:
+        for name, number in count.items():
+            total[name] = total.get(name, 0) + number
+
+    return total

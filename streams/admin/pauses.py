@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from streams.admin.partitioned import OnPartitions, first, no_group, on_each
-from streams.broker import Broker
-from streams.broker.admin.inspect import StatusStore
+from streams.admin.partitioned import OnPartitions, added, first, no_group, on_each
 from streams.broker.admin.pauses import PauseStore, StoredPause
+from streams.broker.server.stored import json_object, real
 from streams.common.annotated import holds_to_annotations
-from streams.errors import ConfigurationError, EventError, NotFound
-from streams.events.codec import parse_json
+from streams.errors import ConfigurationError, NotFound
 from streams.events.names import checked_name, parse_scope, scope
 from streams.policy.limit import ATTRIBUTES
 
@@ -107,16 +104,9 @@ class Pauses(OnPartitions):
         partition: the number of one partition; None: all.
     """
 
-    def __init__(
-        self, broker: Broker, stream: str, *, by: str = "", partition: int | None = None
-    ) -> None:
-        super().__init__(broker, stream, partition)
-        self._by = by or "unknown"
-        self._inspecting = StatusStore(broker)
-        self._store = PauseStore(broker, broker.keys(stream))
-
-    def _twin(self, stream: str) -> Pauses:
-        return Pauses(self._broker, stream, by=self._by)
+    @property
+    def _store(self) -> PauseStore:
+        return PauseStore(self._broker, self._keys)
 
     async def pause(
         self,
@@ -191,34 +181,21 @@ class Pauses(OnPartitions):
         )
     )
     async def _resume(self, scopes: tuple[str, ...]) -> Resumption:
-        outcome = _resumption(*await self._store.resume(scopes, self._by))
-        await self._bring_back(outcome.resumed)
-        return outcome
+        ended, others = await self._store.resume(scopes, self._by)
+        resumed = read_pauses(ended)
+        attributes = {pause.scope for pause in resumed if pause.attribute}
+        for group in await self._groups() if attributes else ():
+            await self._store.bring_back(group, attributes)
 
-    @on_each(lambda found: _counted(found))
+        return Resumption(resumed, read_pauses(others))
+
+    @on_each(added)
     async def held(self) -> dict[str, int]:
         """How many events were put aside for each pause of an attribute, by scope.
 
         It walks through what waits.
         """
-        found: dict[str, int] = {}
-        for group in await self._groups():
-            for where, count in (await self._store.held(group)).items():
-                found[where] = found.get(where, 0) + count
-        return found
-
-    async def _bring_back(self, ended: Iterable[Pause]) -> None:
-        scopes = {pause.scope for pause in ended if pause.attribute}
-        if scopes:
-            for group in await self._groups():
-                await self._store.bring_back(group, scopes)
-
-    async def _groups(self) -> Iterable[str]:
-        levels = await self._inspecting.levels(self.stream)
-        return [
-            found.group
-            for found in (await self._inspecting.stream(self.stream, levels)).groups
-        ]
+        return added([await self._store.held(group) for group in await self._groups()])
 
     @on_each(lambda found: all_pauses(found))
     async def list(self) -> PauseList:
@@ -227,7 +204,7 @@ class Pauses(OnPartitions):
 
     @on_each(first)
     async def _check(self, group: str, level: int | None) -> None:
-        levels = await self._inspecting.existing(self.stream)
+        levels = await self._levels()
         if level is not None and level not in levels:
             raise NotFound(
                 f"stream {self.stream!r} has no level {level!r}; it has: "
@@ -235,7 +212,7 @@ class Pauses(OnPartitions):
             )
         if group:
             checked_name(group, "group")
-            names = list(await self._groups())
+            names = await self._groups()
             if group not in names:
                 hint = ". A group exists once a worker served it"
                 raise no_group(self.stream, group, names, hint)
@@ -253,15 +230,18 @@ def read_pause(stored: StoredPause) -> Pause:
     """
     where, value = stored
     group, level, attribute, attribute_value = parse_scope(where)
-    try:
-        facts: Any = parse_json(value, 10, "pause")
-        at = float(facts["at"])
-    except (EventError, LookupError, TypeError, ValueError):
-        facts, at = {}, 0.0
-    if attribute not in ATTRIBUTES:
-        attribute = attribute_value = ""
-    by, reason = str(facts.get("by", "")), str(facts.get("reason", ""))
-    return Pause(where, group, level, by, at, reason, attribute, attribute_value)
+    facts = json_object(value) or {}
+    is_known = attribute in ATTRIBUTES
+    return Pause(
+        where,
+        group,
+        level,
+        by=str(facts.get("by", "")),
+        at=real(facts.get("at")),
+        reason=str(facts.get("reason", "")),
+        attribute=attribute if is_known else "",
+        value=attribute_value if is_known else "",
+    )
 
 
 def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
@@ -286,13 +266,6 @@ def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
     return scope(group, level)
 
 
-def _counted(found: Sequence[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for counts in found:
-        total.update(counts)
-    return dict(total)
-
-
 def all_pauses(found: Sequence[PauseList]) -> PauseList:
     """The pauses of several partitions, each once; one that does not hold everywhere says where."""
     where: dict[str, list[int]] = {}
@@ -307,9 +280,3 @@ def all_pauses(found: Sequence[PauseList]) -> PauseList:
         else replace(pause, partitions=tuple(where[scope]))
         for scope, pause in sorted(pauses.items())
     ]
-
-
-def _resumption(
-    ended: Iterable[StoredPause], others: Iterable[StoredPause]
-) -> Resumption:
-    return Resumption(read_pauses(ended), read_pauses(others))

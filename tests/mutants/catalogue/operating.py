@@ -47,8 +47,8 @@ MUTANTS = (
         (ATTRIBUTES,), "an event that is put aside just as the pause ends waits for an hour",
     ),
     Mutant(
-        "resume-brings-nothing-back", "Pauses._bring_back",
-        "                await self._store.bring_back(group, scopes)\n", "                pass\n",
+        "resume-brings-nothing-back", "Pauses._resume",
+        "            await self._store.bring_back(group, attributes)\n", "            pass\n",
         (ATTRIBUTES,), "what a pause put aside comes back an hour after its end",
     ),
     Mutant(
