@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from string import Formatter
 from typing import Any
 
 from streams.broker.admin.inspect import FoundEntry
 from streams.broker.admin.wait_facts import MOST_COUNTED, GroupState, Wait
 from streams.broker.admin.workers import WorkerFacts
+from streams.broker.server.stored import texts, whole
 from streams.common.masking import one_line
-from streams.policy.admission import Admission
 from streams.policy.retry import AttemptRecord
 
 PATIENCE = 5.0
@@ -77,19 +78,7 @@ class Reason:
 
     def as_plain(self) -> dict[str, Any]:
         """The reason as plain JSON types."""
-        names = (
-            "state",
-            "sentence",
-            "stream",
-            "group",
-            "level",
-            "entry_id",
-            "event_id",
-        )
-        plain: dict[str, Any] = {name: getattr(self, name) for name in names}
-        plain["facts"] = dict(self.facts)
-        plain["because"] = self.because.as_plain() if self.because else None
-        return plain
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +89,44 @@ class Case:
         scene: of the group.
         wait: of the entry.
         patience: seconds from which on it is a defect that it waits for nothing.
-        namespace: first part of every key, for commands to repair.
     """
 
     scene: GroupState
     wait: Wait
     patience: float = PATIENCE
-    namespace: str = "streams"
+
+    def say(
+        self,
+        state: str,
+        sentence: str,
+        words: Mapping[str, Any] | None = None,
+        **facts: Any,
+    ) -> Reason:
+        """The reason of this entry.
+
+        Args:
+            state: one of ``STATES``.
+            sentence: a template: ``{since:moment}`` stands for a fact or a word.
+            words: what the sentence needs beside the facts.
+            facts: of the reason.
+        """
+        found, scene = self.found, self.scene
+        values = {
+            "stream": scene.stream,
+            "group": scene.group,
+            **facts,
+            **(words or {}),
+        }
+        return Reason(
+            state,
+            _WORDS.vformat(sentence, (), values),
+            stream=scene.stream,
+            group=scene.group,
+            level=found.level,
+            entry_id=found.entry_id,
+            event_id=ident(event_id(found)),
+            facts=facts,
+        )
 
     @property
     def found(self) -> FoundEntry:
@@ -119,45 +139,56 @@ class Case:
         return AttemptRecord.from_json(self.found.record)
 
     @property
-    def admission(self) -> Admission | None:
-        """What the last admission decided that the event waits for.
-
-        None if nothing is kept of that.
-        """
-        return self.found.admission
-
-    @property
     def is_due(self) -> bool:
         """Its time has come, or it has none."""
         return self.found.due is None or self.found.due <= self.scene.now
 
     @property
+    def since(self) -> float:
+        """Unix seconds from which on it could run: its due time, or when it was published."""
+        if self.found.due is not None:
+            return self.found.due
+
+        return whole(self.found.entry_id.partition("-")[0]) / 1000
+
+    @property
+    def holder(self) -> WorkerFacts | None:
+        """The worker that it is with."""
+        workers = self.scene.workers
+        return next((one for one in workers if one.name == self.found.consumer), None)
+
+    @property
+    def alive(self) -> list[WorkerFacts]:
+        """The living workers of the group."""
+        return [worker for worker in self.scene.workers if worker.is_alive]
+
+    @property
     def serving(self) -> list[WorkerFacts]:
         """The living workers that read its level."""
-        return [
-            worker
-            for worker in self.scene.workers
-            if worker.is_alive and self.found.level in worker.levels
-        ]
+        return [worker for worker in self.alive if self.found.level in worker.levels]
+
+    @property
+    def is_full(self) -> bool:
+        """No worker that reads its level can start anything."""
+        return bool(self.serving) and all(worker.is_full for worker in self.serving)
+
+
+class _Words(Formatter):
+    """Fills sentences in; behind the colon stands how a value is said."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """A value in words."""
+        return _FORMS[format_spec](value)
 
 
 def event_id(found: FoundEntry) -> str:
     """The id of what was found; '' where it has none that can be read."""
-    named = dict(zip(found.fields[::2], found.fields[1::2], strict=False))
-    return named.get(b"id", b"").decode("utf-8", "replace")
+    return texts(found.fields).get("id", "")
 
 
 def ident(text: str) -> str:
     """An id as it may be shown: as it is, in one printable line."""
     return one_line(text, _LONGEST_ID)
-
-
-def since_when(found: FoundEntry) -> float:
-    """Since when it could run: its due time, or when it was published."""
-    if found.due is not None:
-        return found.due
-    milliseconds = found.entry_id.partition("-")[0]
-    return int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
 
 
 def moment(at: float) -> str:
@@ -183,3 +214,12 @@ def span(seconds: float) -> str:
 def most(number: int) -> str:
     """A number that was counted up to a bound."""
     return f"{number} or more" if number >= MOST_COUNTED else str(number)
+
+
+_FORMS: Mapping[str, Callable[[Any], str]] = {
+    "": str,
+    "moment": moment,
+    "span": span,
+    "most": most,
+}
+_WORDS = _Words()

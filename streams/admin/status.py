@@ -23,6 +23,7 @@ from streams.broker import Broker, checked_broker
 from streams.broker.admin.inspect import FoundEntry, StatusStore
 from streams.broker.admin.listing import Listing
 from streams.broker.server.shards import Away, away_index, each
+from streams.broker.server.stored import pairs
 from streams.common.annotated import holds_to_annotations
 from streams.common.masking import masked
 from streams.errors import (
@@ -49,7 +50,6 @@ __all__ = [
 ]
 
 _SCAN_MOST = 10_000
-_SCAN_PAGE = 500
 
 
 @dataclass(slots=True)
@@ -366,9 +366,7 @@ class Status:
         return names
 
     async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
-        return stream_row(
-            await self._inspecting.stream(name, levels), self._broker.clock.now()
-        )
+        return stream_row(await self._inspecting.stream(name, levels))
 
 
 def told_of(by: str, at: float) -> str:
@@ -402,19 +400,13 @@ async def places_of(
         and len(milliseconds) <= 15
     ):
         return [(level, ident) for level in levels]
+
     found = []
     for level in levels:
-        after, seen = "", 0
-        while seen < most and (
-            page := await inspecting.scan(stream, level, after, _SCAN_PAGE)
-        ):
-            for entry_id, fields in page:
-                if (
-                    dict(zip(fields[::2], fields[1::2], strict=False)).get(b"id")
-                    == ident.encode()
-                ):
-                    found.append((level, entry_id))
-            after, seen = page[-1][0], seen + len(page)
+        async for entry_id, fields in inspecting.walk(stream, level, most):
+            if pairs(fields).get("id") == ident.encode():
+                found.append((level, entry_id))
+
     return found
 
 

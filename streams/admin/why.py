@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import sleep
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from streams.admin.dead_letters import DeadLetters
-from streams.admin.partitioned import no_group, partitions_of
+from streams.admin.partitioned import Part, no_group, of_all, partitions_of
 from streams.admin.reason import PATIENCE, Case, Reason, event_id, ident, moment
 from streams.admin.reasons import head_of, judge
 from streams.admin.status import EntryState, Status, dead_state, places_of, told_of
@@ -69,13 +69,8 @@ class Wanted:
         Raises:
             ConfigurationError: not exactly one is given.
         """
-        if (
-            sum(
-                value is not None and value != ""
-                for value in (self.event, self.key, self.tenant, self.level)
-            )
-            != 1
-        ):
+        given = [value for value in astuple(self) if value not in (None, "")]
+        if len(given) != 1:
             raise ConfigurationError(
                 "why: give one event, or a key, or a tenant, or a level; and only one "
                 "of them"
@@ -128,20 +123,16 @@ class Why:
         Raises:
             NotFound: there is no such stream, partition or group.
         """
-        found: list[Reasons] = []
-        missing: NotFound | None = None
-        for name in await partitions_of(self._broker, self.stream, self._partition):
-            try:
-                found.append(
-                    await self._of(
-                        name, MOST - sum(len(part.reasons) for part in found)
-                    ).ask(wanted, group)
-                )
-            except NotFound as error:
-                missing = missing or error
-        if missing is not None and not found:
-            raise missing
-        together = _together(found)
+        left = MOST
+
+        async def of(part: Part) -> Reasons:
+            nonlocal left
+            found = await self._of(part.stream, left).ask(wanted, group)
+            left -= len(found.reasons)
+            return found
+
+        names = await partitions_of(self._broker, self.stream, self._partition)
+        together = _together(await of_all([Part(name) for name in names], of))
         return replace(together, reasons=tuple(await self._surely(together.reasons)))
 
     async def runnable(self) -> list[Reason]:
@@ -166,11 +157,10 @@ class Why:
         found = []
         for reason in reasons:
             if reason.state == "none":
-                if reason.stream not in parts:
-                    parts[reason.stream] = self._of(reason.stream, MOST)
-                    await parts[reason.stream].begin()
-                reason = await parts[reason.stream].again(reason)
+                part = parts.setdefault(reason.stream, self._of(reason.stream, MOST))
+                reason = await part.again(reason)
             found.append(reason)
+
         return found
 
     def _of(self, stream: str, most: int) -> _Partition:
@@ -203,12 +193,11 @@ class _Partition:
         self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
         return await self._several(wanted, groups)
 
-    async def begin(self) -> None:
-        """Look at what is the same for all events."""
-        await self._look()
-
     async def again(self, reason: Reason) -> Reason:
         """The same event as of now."""
+        if not self._levels:
+            await self._look()
+
         level = reason.level or 0
         if not reason.group:
             found = await self._scheduled(level, reason.entry_id)
@@ -224,15 +213,19 @@ class _Partition:
     async def runnable(self) -> list[Reason]:
         await self._look()
         before = round((self._broker.clock.now() - self._patience) * 1000)
-        oldest, reasons = Oldest(self._broker, self._stream), list[Reason | None]()
+        oldest = Oldest(self._broker, self._stream)
+        reasons = []
         for group, infos in self._groups.items():
-            places = await oldest.of(group, infos, before)
-            reasons += [await self._judged(group, place) for place in places]
-        return [
-            reason
-            for reason in reasons
-            if reason is not None and reason.state == "none"
-        ]
+            for place in await oldest.of(group, infos, before):
+                reason = await self._judged(group, place)
+                if reason is not None and reason.state == "none":
+                    reasons.append(reason)
+
+        return reasons
+
+    @property
+    def _listing(self) -> Listing:
+        return Listing(self._broker, self._broker.keys(self._stream))
 
     async def _look(self) -> None:
         self._levels = await self._inspecting.existing(self._stream)
@@ -248,13 +241,11 @@ class _Partition:
             states = await self._status.find(
                 self._stream, name, group, depth=_DEPTH, partition=0
             )
-        reasons = [
-            reason
-            for state in states
-            if (reason := await self._state(state)) is not None
-        ]
-        if reasons:
-            return reasons
+
+        reasons = [await self._state(state) for state in states]
+        if found := list(filter(None, reasons)):
+            return found
+
         if not groups:  # Nobody ever served the stream.
             for place in await places_of(
                 self._inspecting, self._stream, name, self._levels
@@ -276,23 +267,19 @@ class _Partition:
     async def _unless_cancelled(self, reason: Reason, names: Sequence[str]) -> Reason:
         """The reason; of an event that is gone since somebody cancelled it, that."""
         with contextlib.suppress(AccessDenied):
-            if deed := await Listing(
-                self._broker, self._broker.keys(self._stream)
-            ).cancelled(names):
+            if deed := await self._listing.cancelled(names):
                 facts = {"by": masked(deed[0]), "since": deed[1]}
-                return replace(
-                    reason,
-                    sentence=f"{told_of(*deed)}: nothing of it is kept",
-                    facts=facts,
-                )
+                sentence = f"{told_of(*deed)}: nothing of it is kept"
+                return replace(reason, sentence=sentence, facts=facts)
+
         return reason
 
     async def _state(self, state: EntryState) -> Reason | None:
         if state.state == "scheduled":
             return await self._scheduled(state.level or 0, state.event_id)
         if state.state == "dead" or state.level is None:
-            found = FoundEntry("dead", state.level, state.entry_id)
-            return _buried(await self._judge(state.group, found), state)
+            return await self._dead(state)
+
         if not state.group:
             place = state.level, state.entry_id
             return (
@@ -306,6 +293,10 @@ class _Partition:
                 judged, (member(state.level, state.entry_id),)
             )
         return judged
+
+    async def _dead(self, state: EntryState) -> Reason:
+        found = FoundEntry("dead", state.level, state.entry_id)
+        return _buried(await self._judge(state.group, found), state)
 
     async def _several(self, wanted: Wanted, groups: Sequence[str]) -> Reasons:
         """What is stored and scheduled, the oldest first, and not done."""
@@ -348,14 +339,12 @@ class _Partition:
         """The dead letters of a key, the newest first: what is behind one may wait for it."""
         found: list[Reason] = []
         for group in groups:
-            async for letter in DeadLetters(
-                self._broker, self._stream, group, partition=0
-            ).latest(_PAGE):
+            letters = DeadLetters(self._broker, self._stream, group, partition=0)
+            async for letter in letters.latest(_PAGE):
                 if len(found) < most and letter.meta.get("key") == key:
-                    found += filter(
-                        None,
-                        [await self._state(dead_state(self._stream, group, letter))],
-                    )
+                    state = dead_state(self._stream, group, letter)
+                    found.append(await self._dead(state))
+
         return found
 
     async def _matching(
@@ -369,9 +358,8 @@ class _Partition:
             if wanted.level in (None, level):
                 async for place in self._stored(wanted, level):
                     yield place
-        listed = await Listing(self._broker, self._broker.keys(self._stream)).scheduled(
-            0, _PAGE
-        )
+
+        listed = await self._listing.scheduled(0, _PAGE)
         for row in listed:
             if wanted.takes(row.level, row.fields):
                 yield row.level, row.place, True
@@ -381,15 +369,16 @@ class _Partition:
     async def _stored(
         self, wanted: Wanted, level: int
     ) -> AsyncIterator[tuple[int, str, bool] | None]:
-        after, seen = "", 0
-        while page := await self._inspecting.scan(self._stream, level, after, _PAGE):
-            for entry_id, fields in page:
-                if wanted.takes(level, fields):
-                    yield level, entry_id, False
-            after, seen = page[-1][0], seen + len(page)
-            if seen >= _DEPTH:
-                yield None
-                return
+        seen = 0
+        async for entry_id, fields in self._inspecting.walk(
+            self._stream, level, _DEPTH
+        ):
+            seen += 1
+            if wanted.takes(level, fields):
+                yield level, entry_id, False
+
+        if seen >= _DEPTH:
+            yield None
 
     async def _scheduled(self, level: int, name: str) -> Reason | None:
         """A scheduled event.
@@ -404,7 +393,7 @@ class _Partition:
             await self._scene(""),
             workers=[worker for one in scenes for worker in one.workers],
         )
-        reason = judge(Case(scene, Wait(found), self._patience, self._broker.namespace))
+        reason = judge(Case(scene, Wait(found), self._patience))
         return replace(reason, event_id=ident(event_id(found) or name))
 
     def _unread(self, level: int, entry_id: str) -> Reason:
@@ -424,11 +413,11 @@ class _Partition:
     async def _ungrouped(self, place: tuple[int, str]) -> Reason | None:
         level, entry_id = place
         fields = await self._inspecting.entry(self._stream, level, entry_id)
-        return (
-            await self._judge("", FoundEntry("pending", level, entry_id, fields=fields))
-            if fields is not None
-            else None
-        )
+        if fields is None:
+            return None
+
+        found = FoundEntry("pending", level, entry_id, fields=fields)
+        return await self._judge("", found)
 
     async def _judged(self, group: str, place: tuple[int, str]) -> Reason | None:
         """One entry in one group; None: the group is not there on its level."""
@@ -446,12 +435,12 @@ class _Partition:
     ) -> Reason:
         scene = await self._scene(group)
         wait = await self._waits.wait(scene, found)
-        case = Case(scene, wait, self._patience, self._broker.namespace)
+        case = Case(scene, wait, self._patience)
         reason = judge(case)
-        head = head_of(case) if with_head and reason.state == "key-busy" else ""
-        return (
-            replace(reason, because=await self._head(group, head)) if head else reason
-        )
+        if not with_head or reason.state != "key-busy":
+            return reason
+
+        return replace(reason, because=await self._head(group, head_of(case)))
 
     async def _head(self, group: str, head: str) -> Reason | None:
         """The reason of the first event of a key.
@@ -475,11 +464,11 @@ def _buried(reason: Reason, state: EntryState) -> Reason:
     letter = state.dead_letter
     if letter is None:
         return reason
-    why = (
-        f"{ident(letter.reason)}, {masked(letter.last_error)}"
-        if letter.last_error
-        else ident(letter.reason)
-    )
+
+    why = ident(letter.reason)
+    if letter.last_error:
+        why += f", {masked(letter.last_error)}"
+
     what = (
         f"it is a dead letter since {moment(letter.died_at)} ({why}), and waits for an "
         "operator, who replays or "
@@ -493,13 +482,12 @@ def _buried(reason: Reason, state: EntryState) -> Reason:
     return replace(reason, event_id=ident(state.event_id), sentence=what, facts=facts)
 
 
-def _together(found: Iterable[Reasons]) -> Reasons:
+def _together(found: Sequence[Reasons]) -> Reasons:
     """Those of several partitions; where one knows an event, that another does not says nothing."""
-    parts = list(found)
-    reasons = [reason for part in parts for reason in part.reasons]
+    reasons = [reason for part in found for reason in part.reasons]
     known = [reason for reason in reasons if reason.state != "unknown"] or reasons[:1]
     return Reasons(
         tuple(known),
-        sum(part.more for part in parts),
-        all(part.is_complete for part in parts),
+        sum(part.more for part in found),
+        all(part.is_complete for part in found),
     )

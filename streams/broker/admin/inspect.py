@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,30 +48,34 @@ _LEVEL = re.compile(rb"-?[0-9]{1,100}")
 _STREAM = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _GONE = (GroupMissing, CommandRefused)
 """Refusals for a group or a level that is gone meanwhile."""
+_PAGE = 500
 _PART = 1000
 """Members that one command carries."""
 
 
 @dataclass(slots=True)
-class LevelStatus:
-    """One level as one group sees it.
+class LevelRow:
+    """One level of one group, or of a stream that nobody consumes (``group`` '').
 
     Attributes:
-        level: its number.
-        waiting: entries that no worker has yet.
-        processing: entries that workers have.
-        retrying: entries that wait for a retry.
-        lag: entries not delivered yet, by the server's own count; None where it cannot tell.
-        oldest: Unix time (s) of the oldest unfinished entry; None if there is none.
-        added: entries that ever came, by the server's own count; None where it cannot tell.
+        level: the level.
+        waiting: entries that nobody of the group has fetched yet.
+        processing: entries that a consumer holds.
+        retrying: entries that wait for their due time.
+        lag: the server's own figure of what is waiting, None where it has none.
+        oldest_age: age of the oldest unfinished entry, seconds.
+        paused: whether the level is held for the group, by whatever pause.
+        added: entries that ever came onto it, by the server's own count; None where it
+            has none.
     """
 
     level: int
-    waiting: int = 0
-    processing: int = 0
-    retrying: int = 0
-    lag: int | None = None
-    oldest: float | None = None
+    waiting: int
+    processing: int
+    retrying: int
+    lag: int | None
+    oldest_age: float | None
+    paused: bool = False
     added: int | None = None
 
 
@@ -87,7 +91,7 @@ class GroupStatus:
     """
 
     group: str
-    levels: list[LevelStatus]
+    levels: list[LevelRow]
     dead: int = 0
     consumers: dict[str, tuple[int, float]] = field(default_factory=dict)
 
@@ -307,7 +311,11 @@ class StatusStore:
             else:
                 row.waiting += info.lag
 
-            row.oldest = _oldest(replies["unread", level], replies["pending", level])
+            oldest = _oldest(replies["unread", level], replies["pending", level])
+            if oldest is not None:
+                age = max(0.0, self._broker.clock.now() - oldest)
+                row.oldest_age = round(age, 3)
+
             status.levels.append(row)
 
         return status
@@ -440,10 +448,21 @@ class StatusStore:
         rows = await self._link.call("XRANGE", key, after_id(after), "+", "COUNT", most)
         return [(entry_id.decode(), fields) for entry_id, fields in rows]
 
+    async def walk(
+        self, stream: str, level: int, most: int
+    ) -> AsyncIterator[tuple[str, Sequence[bytes]]]:
+        """The first ``most`` entries of a level, the oldest first. One command per 500."""
+        after, seen = "", 0
+        while seen < most and (page := await self.scan(stream, level, after, _PAGE)):
+            for row in page:
+                yield row
+
+            after, seen = page[-1][0], seen + len(page)
+
 
 def _level_status(
     level: int, info: GroupReply, consumers: Iterable[ConsumerReply]
-) -> LevelStatus:
+) -> LevelRow:
     """The counts in the server's own rows; ``waiting`` lacks the entries not read yet."""
     resting = {row.name: row.pending for row in consumers}
     parked = resting.get(PARKED, 0)
@@ -451,12 +470,13 @@ def _level_status(
     # A group that has read nothing yet has no count of it.
     read = 0 if info.last_id == "0-0" else info.read
 
-    return LevelStatus(
+    return LevelRow(
         level=level,
         waiting=lined_up,
         processing=info.pending - parked - lined_up,
         retrying=parked,
         lag=info.lag,
+        oldest_age=None,
         added=None if info.lag is None or read is None else read + info.lag,
     )
 

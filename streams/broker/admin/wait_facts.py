@@ -77,13 +77,13 @@ class Holder:
     Attributes:
         entry: ``level|entry id``.
         since: Unix time (s) from which on it has the slot.
-        consumer: that the entry is pending with; '' for none.
-        silent: seconds since that consumer was heard of.
+        worker: that the entry is pending with; '' for none.
+        silent: seconds since that worker was heard of.
     """
 
     entry: str
     since: float
-    consumer: str
+    worker: str
     silent: float
 
 

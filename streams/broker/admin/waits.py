@@ -264,7 +264,7 @@ class Waits:
             holder = Holder(
                 entry=f"{level}|{entry_id}",
                 since=since[level, entry_id],
-                consumer=entry.consumer if entry else "",
+                worker=entry.consumer if entry else "",
                 silent=entry.silent if entry else 0.0,
             )
             found.append(holder)

@@ -76,18 +76,18 @@ MUTANTS = (
         (FINDINGS,), "why says of what an order of before holds that it starts at any moment",
     ),
     Mutant(
-        "reason-forgotten-pause", "_JUDGES",
-        "    *(_put_aside, _paused, _slot,", "    *(_put_aside, _slot,",
+        "reason-forgotten-pause", "_paused",
+        "        if _covers(case, read_pause(stored)):", "        if False:",
         (COMPOSITION,), "why says nothing of a pause",
     ),
     Mutant(
         "reason-forgotten-slot", "_JUDGES",
-        "    *(_put_aside, _paused, _slot,", "    *(_put_aside, _paused,",
+        "*(_slot, _throttled,", "*(_throttled,",
         (COMPOSITION,), "why says nothing of the slots of a limit",
     ),
     Mutant(
-        "reason-forgotten-key", "_JUDGES",
-        "    *(_key_held, _key_busy),\n", "    *(_key_held,),\n",
+        "reason-forgotten-key", "_key_busy",
+        "    if not head:", "    if True:",
         (COMPOSITION,), "why says nothing of the event that another one of its key waits for",
     ),
     Mutant(
@@ -107,12 +107,12 @@ MUTANTS = (
     ),
     Mutant(
         "reserved-for-ever", "_handed_a_slot",
-        "if case.scene.now - since_when(case.found) > case.patience:", "if False:",
+        "is_early = case.scene.now - case.since <= case.patience", "is_early = True",
         (STUCK,), "an event has a slot, and nobody says that no worker comes for it",
     ),
     Mutant(
         "first-of-a-queue-for-ever", "_next_in_queue",
-        "    if now - looked <= HEARD:", "    if True:",
+        "    if case.scene.now - looked <= HEARD:", "    if True:",
         (STUCK,), "nobody says that no sweep hands a free slot over",
     ),
     Mutant(
