@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streams.admin.operating import Operating
-from streams.admin.rows import GroupRow, StreamRow, grouped
+from streams.admin.partitioned import added
+from streams.admin.rows import GroupRow, StreamRow, grouped, sum_of_known
 from streams.broker.admin.figures import HOUR, MINUTE, FigureStore
 from streams.broker.server.shards import Away, each
 
@@ -137,20 +138,19 @@ class Overview:
                     view.failing += (
                         minute.get("retried", 0) + minute.get("dead", 0)
                     ) / lasted
-                for hour in figures[HOUR]:
-                    for name, count in hour.items():
-                        view.hour[name] = view.hour.get(name, 0) + count
+
                 heard = [
                     said
                     for said in workers.values()
                     if now - float(said.get("at", 0)) < HEARD
                 ]
-                view.workers, view.busy = (
-                    len(heard),
-                    sum(int(said.get("busy", 0)) for said in heard),
-                )
+                view.hour = added(figures[HOUR])
+                view.workers = len(heard)
+                view.busy = sum(int(said.get("busy", 0)) for said in heard)
                 view.incoming = self._incoming(row.stream, group)
+
             groups.append(view)
+
         return StreamView(row, groups)
 
     def _incoming(self, stream: str, group: GroupRow) -> float | None:
@@ -158,16 +158,15 @@ class Overview:
 
         The rate comes from what the server counted at earlier looks.
         """
-        counts = [level.added for level in group.levels]
-        known = [count for count in counts if count is not None]
-        if not counts or len(known) < len(counts):
+        count = sum_of_known([level.added for level in group.levels])
+        if not group.levels or count is None:
             return None
-        seen, now = (
-            self._added.setdefault((stream, group.group), deque(maxlen=64)),
-            time.monotonic(),
-        )
+
+        seen = self._added.setdefault((stream, group.group), deque(maxlen=64))
+        now = time.monotonic()
         if not seen or now - seen[-1][0] >= 1.0:
-            seen.append((now, sum(known)))
+            seen.append((now, count))
+
         while len(seen) > 1 and now - seen[0][0] > _REMEMBERED:
             seen.popleft()
         (first, before), (last, after) = seen[0], seen[-1]
@@ -195,15 +194,15 @@ def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
             for each in view.groups
             if each.row.group == group.group
         ]
-        made = GroupView(group)
-        for part in parts:
-            made.rate += part.rate
-            made.failing += part.failing
-            made.busy += part.busy
-            for name, count in part.hour.items():
-                made.hour[name] = made.hour.get(name, 0) + count
-        incoming = [part.incoming for part in parts if part.incoming is not None]
-        made.incoming = sum(incoming) if len(incoming) == len(parts) else None
-        made.workers = max((part.workers for part in parts), default=0)
+        made = GroupView(
+            group,
+            rate=sum(part.rate for part in parts),
+            failing=sum(part.failing for part in parts),
+            incoming=sum_of_known([part.incoming for part in parts]),
+            hour=added(part.hour for part in parts),
+            busy=sum(part.busy for part in parts),
+            workers=max((part.workers for part in parts), default=0),
+        )
         groups.append(made)
+
     return StreamView(row, groups)

@@ -17,7 +17,7 @@ from streams.admin.limits import LimitInfo
 from streams.admin.operating import Operating
 from streams.admin.ordered_keys import OrderedKey
 from streams.admin.overview import HEARD, Overview, StreamView, grouped_views
-from streams.admin.partitioned import partitions_of
+from streams.admin.partitioned import added, partitions_of
 from streams.admin.reason import Reason
 from streams.admin.status import EntryState, dead_state
 from streams.broker.admin.figures import DAY, HOUR, MINUTE, FigureStore
@@ -234,12 +234,8 @@ class Queries:
             )
             for name in names
         ]
-        return Chart(
-            reach,
-            span,
-            span * (last - count + 1),
-            [_sum(rows) for rows in zip(*found, strict=True)],
-        )
+        rows = [added(parts) for parts in zip(*found, strict=True)]
+        return Chart(reach, span, span * (last - count + 1), rows)
 
     async def items(self, stream: str, group: str, page: EntryPage) -> list[Item]:
         """The entries of a page."""
@@ -254,6 +250,7 @@ class Queries:
             runs = await self._runs(stream, group)
         else:
             found = await listing.stored(page.level, page.after, page.most)
+
         return [_item(row, runs) for row in found]
 
     async def letter(
@@ -405,14 +402,6 @@ class Queries:
         )
 
 
-def _sum(rows: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for row in rows:
-        for name, count in row.items():
-            total[name] = total.get(name, 0) + count
-    return total
-
-
 def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
     place = member(listed.level, listed.place)
     since = (runs or {}).get(place)
@@ -463,21 +452,11 @@ def sign_of(text: str) -> str:
 def shown_letter(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as it may be shown, as plain JSON types."""
     names = (
-        "id",
-        "stream",
-        "reason",
-        "died_at",
-        "level",
-        "entry_id",
-        "event_id",
-        "failures",
-        "stalls",
-        "replays",
-        "size",
+        "id stream reason died_at level entry_id event_id failures stalls replays size"
     )
     told = {
         "type": shown(letter.type),
         "last_error": shown(letter.last_error),
         "meta": dict(shown_meta(letter.meta)),
     }
-    return {name: getattr(letter, name) for name in names} | told
+    return {name: getattr(letter, name) for name in names.split()} | told

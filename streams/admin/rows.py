@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from streams.admin.partitioned import added
 from streams.admin.pauses import Pause, all_pauses, read_pauses
+from streams.broker.admin.inspect import LevelRow as LevelRow
 from streams.broker.admin.inspect import StreamStatus
 from streams.broker.server.shards import Away
 from streams.policy.partitions import base_of, number_of
 
-
-@dataclass(slots=True)
-class LevelRow:
-    """One level of one group, or of a stream that nobody consumes (``group`` '').
-
-    Attributes:
-        level: the level.
-        waiting: entries that nobody of the group has fetched yet.
-        processing: entries that a consumer holds.
-        retrying: entries that wait for their due time.
-        lag: the server's own figure of what is waiting, None where it has none.
-        oldest_age: age of the oldest unfinished entry, seconds.
-        paused: whether the level is held for the group, by whatever pause.
-        added: entries that ever came onto it, by the server's own count; None where it
-            has none.
-    """
-
-    level: int
-    waiting: int
-    processing: int
-    retrying: int
-    lag: int | None
-    oldest_age: float | None
-    paused: bool = False
-    added: int | None = None
+N = TypeVar("N", int, float)
 
 
 @dataclass(slots=True)
@@ -100,23 +78,14 @@ class Survey(NamedTuple):
     streams: Mapping[str, Sequence[int]]
 
 
-def stream_row(status: StreamStatus, now: float) -> StreamRow:
-    """What the server said of a stream, as a row; ``now`` is its clock."""
+def stream_row(status: StreamStatus) -> StreamRow:
+    """What the server said of a stream, as a row."""
     groups, paused = [], read_pauses(status.paused)
     for group in status.groups:
-        levels = [
-            LevelRow(
-                row.level,
-                row.waiting,
-                row.processing,
-                row.retrying,
-                row.lag,
-                None if row.oldest is None else round(max(0.0, now - row.oldest), 3),
-                any(pause.covers(group.group, row.level) for pause in paused),
-                row.added,
-            )
-            for row in sorted(group.levels, key=lambda row: -row.level)
-        ]
+        levels = sorted(group.levels, key=lambda row: -row.level)
+        for row in levels:
+            row.paused = any(pause.covers(group.group, row.level) for pause in paused)
+
         held = {name: count for name, (count, _) in group.consumers.items()}
         groups.append(
             GroupRow(group.group, levels, group.dead, len(group.consumers), held)
@@ -145,13 +114,8 @@ def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
         [_total_group(name, some) for name, some in sorted(groups.items())],
         all_pauses([row.paused for row in rows]),
         list(rows),
-        _sums([row.undeclared for row in rows]),
+        dict(sorted(added(row.undeclared for row in rows).items())),
     )
-
-
-def _sums(counts: Sequence[Mapping[int, int]]) -> dict[int, int]:
-    levels = sorted({level for count in counts for level in count})
-    return {level: sum(count.get(level, 0) for count in counts) for level in levels}
 
 
 def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
@@ -174,12 +138,11 @@ def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
 
 def _total_group(name: str, groups: Sequence[GroupRow]) -> GroupRow:
     levels: dict[int, list[LevelRow]] = {}
-    held: dict[str, int] = {}
     for group in groups:
         for level in group.levels:
             levels.setdefault(level.level, []).append(level)
-        for consumer, count in group.held.items():
-            held[consumer] = held.get(consumer, 0) + count
+
+    held = added(group.held for group in groups)
     return GroupRow(
         name,
         [_total_level(level, levels[level]) for level in sorted(levels, reverse=True)],
@@ -196,14 +159,14 @@ def _total_level(level: int, rows: Sequence[LevelRow]) -> LevelRow:
         sum(row.waiting for row in rows),
         sum(row.processing for row in rows),
         sum(row.retrying for row in rows),
-        _sum([row.lag for row in rows]),
+        sum_of_known([row.lag for row in rows]),
         max(ages, default=None),
         all(row.paused for row in rows),
-        _sum([row.added for row in rows]),
+        sum_of_known([row.added for row in rows]),
     )
 
 
-def _sum(counts: Sequence[int | None]) -> int | None:
-    """Unknown, if one of them is."""
+def sum_of_known(counts: Sequence[N | None]) -> N | None:
+    """The sum of counts or rates; unknown, if one of them is."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

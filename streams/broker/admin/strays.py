@@ -5,8 +5,9 @@ The same scripts look and repair, so that a repair does exactly what a look has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from streams.broker.admin.replies import after_id
@@ -204,55 +205,51 @@ class StrayStore:
 
         for group, level in groups:
             levels_of.setdefault(group, []).append(level)
-            await self._walk_pending(found, group, level, by)
-            await self._walk_orphans(found, group, level, by)
+            async for gone, lost in self._by_id(self.pending, group, level, by):
+                found.payloads_gone += gone
+                found.due_times_lost += lost
+
+            async for count, _ in self._by_id(self.orphans, group, level, by):
+                found.orphaned += count
 
         for group, levels in sorted(levels_of.items()):
             await self._walk_unreadable(found, group, levels, by)
-            await self._walk_rows(found, group, by)
+            async for stray, records, *_ in self._by_rank(
+                partial(self.rows, group), by
+            ):
+                found.due_times_stray += stray
+                found.records_stray += records
 
-        await self._walk_scheduled(found, by)
-        return found
-
-    async def _walk_pending(
-        self, found: Strays, group: str, level: int, by: str
-    ) -> None:
-        after: str | None = ""
-        while after is not None:
-            command = self.pending(group, level, after, by)
-            gone, lost, last = await self._link.call(*command)
-            found.payloads_gone += gone
-            found.due_times_lost += lost
-            after = last.decode() or None
-
-    async def _walk_orphans(
-        self, found: Strays, group: str, level: int, by: str
-    ) -> None:
-        after: str | None = ""
-        while after is not None:
-            command = self.orphans(group, level, after, by)
-            count, _, last = await self._link.call(*command)
-            found.orphaned += count
-            after = last.decode() or None
-
-    async def _walk_rows(self, found: Strays, group: str, by: str) -> None:
-        rank, cursor = 0, "0"
-        while rank >= 0 or cursor:
-            command = self.rows(group, rank, cursor, by)
-            stray, records, rank, last = await self._link.call(*command)
-            found.due_times_stray += stray
-            found.records_stray += records
-            cursor = last.decode()
-
-    async def _walk_scheduled(self, found: Strays, by: str) -> None:
-        rank, cursor = 0, "0"
-        while rank >= 0 or cursor:
-            reply = await self._link.call(*self.scheduled(rank, cursor, by))
-            empty, stranded, rank, last, unreadable, _ = reply
+        async for empty, stranded, _, _, broken, _ in self._by_rank(self.scheduled, by):
             found.scheduled_empty += empty
             found.scheduled_stranded += stranded
-            found.scheduled_unreadable += unreadable
-            cursor = last.decode()
+            found.scheduled_unreadable += broken
+
+        return found
+
+    async def _by_id(
+        self,
+        ask: Callable[[str, int, str, str], Command],
+        group: str,
+        level: int,
+        by: str,
+    ) -> AsyncIterator[Sequence[Any]]:
+        """The replies to a question that goes on behind the last id of each reply."""
+        after: str | None = ""
+        while after is not None:
+            *counts, last = await self._link.call(*ask(group, level, after, by))
+            yield counts
+            after = last.decode() or None
+
+    async def _by_rank(
+        self, ask: Callable[[int, str, str], Command], by: str
+    ) -> AsyncIterator[Sequence[Any]]:
+        """The replies to a question that goes on at the rank and cursor of each reply."""
+        rank, cursor = 0, "0"
+        while rank >= 0 or cursor:
+            reply = await self._link.call(*ask(rank, cursor, by))
+            yield reply
+            rank, cursor = reply[2], reply[3].decode()
 
     async def _walk_unreadable(
         self, found: Strays, group: str, levels: Sequence[int], by: str
