@@ -118,6 +118,7 @@ def _scope(given: Given) -> dict[str, Any]:
     scope = {"group": given.get("group", ""), "level": given.get("level")}
     if "attribute" in given:
         scope[given["attribute"]] = given["value"]
+
     return scope
 
 
@@ -140,12 +141,15 @@ async def _limit(on: Target, given: Given) -> str:
     limits, name = on.limits(), given["limit"]
     if name not in [limit.name for limit in await limits.list()]:
         raise NotFound("no such limit")
+
     key = given.get("key")
     if "throttle" in given:
         await limits.throttle(name, key, given["throttle"])
         return ""
+
     if "rate" in given:
         return await limits.set(name, given["rate"], given.get("burst"), key=key)
+
     return await limits.reset(name, key=key)
 
 

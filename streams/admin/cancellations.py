@@ -92,7 +92,12 @@ class OnWaiting(OnPartitions, Generic[E]):
             left = list(some)
             for _ in range(_TRIES):
                 # An event may start between the look and the act, fail, and wait again.
-                batches = await self._waiting(lookups, left, group, refused)
+                batches = await self._waiting(
+                    lookups,
+                    left,
+                    group,
+                    refused,
+                )
                 for place, events in batches.items():
                     cancelling = lookups[place.stream].cancelling
                     answers = await self._act(cancelling, place, events)
@@ -130,6 +135,7 @@ class OnWaiting(OnPartitions, Generic[E]):
                 found.setdefault(id, []).extend(states)
 
         batches: dict[WaitingPlace, dict[str, EntryState]] = {}
+
         for id, states in found.items():
             meant = _meant(states, group)
             if unclear := _unclear(id, meant, group):
@@ -155,6 +161,7 @@ class OnWaiting(OnPartitions, Generic[E]):
         where = "; ".join(map(_where, states))
         todo = [self._instead.get(state.state, "try again") for state in states]
         instead = "; ".join(dict.fromkeys(todo))
+
         return self._refusal(id, states[0].state, f"{id} is {where}: {instead}")
 
     async def _lookups(self, group: str) -> dict[str, Lookup]:
@@ -167,6 +174,7 @@ class OnWaiting(OnPartitions, Generic[E]):
             await self._parts(),
             lambda part: part._look(group),  # noqa: SLF001 - of this class
         )
+
         return {lookup.stream: lookup for lookup in found}
 
     async def _look(self, group: str) -> Lookup:
@@ -250,7 +258,13 @@ class Cancellations(OnWaiting[NotCancelled]):
             return await cancelling.scheduled(names, self._by)
 
         entries = [state.entry_id for state in some.values()]
-        return await cancelling.retrying(place.group, place.level, entries, self._by)
+
+        return await cancelling.retrying(
+            place.group,
+            place.level,
+            entries,
+            self._by,
+        )
 
 
 class Impatience(OnWaiting[NotWaiting]):
@@ -321,6 +335,7 @@ class Lookup:
         for group in self.groups:
             for id, state in await self._retrying(ids, group):
                 found.setdefault(id, []).append(state)
+
         return found
 
     async def _scheduled(self, ids: Sequence[str]) -> dict[str, list[EntryState]]:
@@ -328,9 +343,11 @@ class Lookup:
         members |= {id: id for id in ids if "|" in id}
         later = await self.inspecting.scheduled_many(self.stream, list(members))
         found: dict[str, list[EntryState]] = {}
+
         for name, event in later.items():
             state = entry_state(self.stream, "", event)
             found.setdefault(members[name], []).append(state)
+
         return found
 
     async def _retrying(
@@ -339,13 +356,21 @@ class Lookup:
         places = [(id, *place) for id in ids for place in _places(id, self.levels)]
         places += await self.cancelling.find_retrying(group, ids)
         found = []
+
         for id, level, entry_id in dict.fromkeys(places):
             try:
-                entry = await self.inspecting.find(self.stream, group, level, entry_id)
+                entry = await self.inspecting.find(
+                    self.stream,
+                    group,
+                    level,
+                    entry_id,
+                )
             except (GroupMissing, InvalidName):
                 continue
+
             if entry.state == "retrying":
                 found.append((id, entry_state(self.stream, group, entry)))
+
         return found
 
 
@@ -361,16 +386,19 @@ def _places(id: str, levels: Sequence[int]) -> list[tuple[int, str]]:
         wanted = [level] if level in levels else []
     except InvalidName:
         rest, wanted = id, list(levels)
+
     milliseconds, dash, sequence = rest.partition("-")
     is_entry = dash and milliseconds.isdigit() and sequence.isdigit()
     if is_entry and len(milliseconds) <= 15 and len(sequence) <= 19:
         return [(level, rest) for level in wanted]
+
     return []
 
 
 def _meant(states: Sequence[EntryState], group: str) -> Sequence[EntryState]:
     """Of the events that an id names: in a group those that wait for a retry there, if any do."""
     retrying = [state for state in states if state.group]
+
     return retrying if group and retrying else states
 
 
@@ -386,6 +414,7 @@ def _unclear(id: str, states: Sequence[EntryState], group: str) -> str:
     if len(states) == 1:
         if states[0].group or not group:
             return ""
+
         return (
             f"{id} is scheduled on {states[0].stream!r} for every group: "
             "do so without naming a group"
@@ -397,7 +426,9 @@ def _unclear(id: str, states: Sequence[EntryState], group: str) -> str:
             f"{id} waits for a retry in several groups ({', '.join(groups)}): "
             "say in which, with --group or group="
         )
+
     names = ", ".join(map(_name, states))
+
     return f"{id} means several events: name one of {names}"
 
 
@@ -410,4 +441,5 @@ def _where(state: EntryState) -> str:
     """The place of an event in words."""
     group = f" in group {state.group}" if state.group else ""
     consumer = f" with {state.consumer}" if state.consumer else ""
+
     return f"{state.state}{group}{consumer}"

@@ -66,7 +66,9 @@ class DeadLetter:
         """The latest error in one line."""
         if not self.errors:
             return ""
+
         error = self.errors[-1]
+
         return f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
 
     @property
@@ -83,6 +85,7 @@ class DeadLetter:
         stored = plain.pop("fields")
         if body:
             plain["fields"] = [[_text(name), _text(value)] for name, value in stored]
+
         return plain
 
 
@@ -134,6 +137,7 @@ class Filter:
         for name in ("since", "until"):
             if name in given:
                 given[name] = _moment(given[name])
+
         return ", ".join(f"{name} {value}" for name, value in given.items()) or "all"
 
     def takes(self, letter: DeadLetter) -> bool:
@@ -169,18 +173,17 @@ def _text(value: bytes) -> Any:
 def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
     """Read what is stored, on which stream."""
     record = AttemptRecord.from_json(stored.record)
-    pairs = list(zip(stored.fields[::2], stored.fields[1::2], strict=False))
-    named = dict(pairs)
+    fields = list(zip(stored.fields[::2], stored.fields[1::2], strict=False))
+    named = dict(fields)
     meta: dict[str, Any] = {}
     with contextlib.suppress(EventError):
         # Only the metadata is wanted: a body that cannot be read is often why the
         # letter is here.
-        meta = dict(
-            decode(
-                [b"type", b"x", b"data", b"0", b"meta", named.get(b"meta", b"")]
-            ).meta
-        )
+        own = named.get(b"meta", b"")
+        meta = dict(decode([b"type", b"x", b"data", b"0", b"meta", own]).meta)
+
     replays = named.get(b"replays", b"0")
+
     return DeadLetter(
         id=stored.letter_id,
         reason=stored.reason,
@@ -197,7 +200,7 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
         replays=int(replays) if replays.isdigit() and len(replays) < 10 else 0,
         size=len(named.get(b"data", b"")),
         meta=meta,
-        fields=pairs,
+        fields=fields,
         stream=stream,
     )
 
@@ -206,4 +209,5 @@ def _shown(letter: DeadLetter) -> str:
     """What is shown of a letter to everybody, in lower case."""
     parts = [letter.type, *map(str, letter.meta.values())]
     parts += [str(value) for error in letter.errors for value in error.values()]
+
     return (letter.event_id + "\n" + masked("\n".join(parts))).lower()

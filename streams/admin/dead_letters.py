@@ -37,6 +37,7 @@ class DeadLetters(OnGroup):
         counts, away = await ask_each(await self._letters(), Letters.count)
         if away:
             raise partly(self.stream, away, sum(counts))
+
         return sum(counts)
 
     async def iterate(
@@ -67,6 +68,7 @@ class DeadLetters(OnGroup):
             tolerant(part.stream, part.iterate(where or Filter(), start), away)
             for part in parts
         ]
+
         return merged(sources, lambda letter: entry_order(letter.id))
 
     async def page(
@@ -85,6 +87,7 @@ class DeadLetters(OnGroup):
 
         away: dict[str, BrokerUnavailable] = {}
         parts = await self._letters()
+
         async for letter in self._merged(parts, where, after, away):
             if len(found) >= limit and letter.id != found[-1].id:
                 break
@@ -95,6 +98,7 @@ class DeadLetters(OnGroup):
 
         if away:
             raise partly(self.stream, away, found)
+
         return found
 
     async def look(
@@ -119,6 +123,7 @@ class DeadLetters(OnGroup):
         found = pages[0] if len(pages) == 1 else _first_of(pages, limit)
         if away:
             raise partly(self.stream, away, found)
+
         return found
 
     async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
@@ -129,7 +134,9 @@ class DeadLetters(OnGroup):
         if not where:
             count = await self.count()
             return count, False
+
         page = await self.look(where, limit=most, examine=most)
+
         return len(page.letters), bool(page.next)
 
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
@@ -140,6 +147,7 @@ class DeadLetters(OnGroup):
         ):
             if most <= 0:
                 return
+
             yield letter
             most -= 1
 
@@ -154,6 +162,7 @@ class DeadLetters(OnGroup):
         stored = await part.get(letter_id)
         if stored is None:
             raise self._missing(letter_id)
+
         return part.read(stored)
 
     async def replay(
@@ -188,6 +197,7 @@ class DeadLetters(OnGroup):
         ):
             outcome.matched += part.matched
             outcome.moved |= part.moved
+
         return outcome
 
     async def replaying(
@@ -212,7 +222,9 @@ class DeadLetters(OnGroup):
             raise ConfigurationError(
                 f"rate is a number of letters per second above 0, not {rate!r}"
             )
+
         plan = await self._plan(which)
+
         for part, meant in plan:
             async for outcome in part.replaying(
                 meant, dry_run=dry_run, rate=rate, limit=limit
@@ -222,6 +234,7 @@ class DeadLetters(OnGroup):
                         f"{part.stream}/{ident}": place
                         for ident, place in outcome.moved.items()
                     }
+
                 limit = None if limit is None else limit - outcome.matched
                 yield outcome
 
@@ -245,6 +258,7 @@ class DeadLetters(OnGroup):
         place = await part.replay_edited(letter_id, data)
         if not place:
             raise self._missing(letter_id)
+
         return place
 
     async def discard(
@@ -289,6 +303,7 @@ class DeadLetters(OnGroup):
         parts = await self._letters()
         if len(parts) == 1:
             return parts[0]
+
         having = [part for part in parts if await part.get(letter_id) is not None]
         if len(having) > 1:
             raise ConfigurationError(
@@ -296,6 +311,7 @@ class DeadLetters(OnGroup):
                 f"{' and '.join(part.stream for part in having)}: say which "
                 "with --partition, or partition="
             )
+
         return having[0] if having else parts[0]
 
     async def _plan(
@@ -305,12 +321,16 @@ class DeadLetters(OnGroup):
         parts = await self._letters()
         if isinstance(which, Filter) or len(parts) == 1:
             return [(part, which) for part in parts]
+
         places: dict[str, tuple[Letters, list[str]]] = {}
+
         for letter_id in which:
             part = await self._part_of(checked_id(letter_id))
             if await part.get(letter_id) is None:
                 raise NotFound(f"{self._missing(letter_id)}; nothing was changed")
+
             places.setdefault(part.stream, (part, []))[1].append(letter_id)
+
         return list(places.values())
 
     def _missing(self, letter_id: str) -> NotFound:
@@ -328,14 +348,18 @@ def _first_of(pages: Sequence[LetterPage], limit: int) -> LetterPage:
         (letter for page in pages for letter in page.letters),
         key=lambda letter: entry_order(letter.id),
     )
+
     if ends:
         letters = [letter for letter in letters if entry_order(letter.id) <= min(ends)]
+
     end = "-".join(map(str, min(ends))) if ends else ""
     if len(letters) > limit:
         # Letters of the same id are not parted: the next page begins behind it.
         last = entry_order(letters[limit - 1].id)
         kept = [letter for letter in letters if entry_order(letter.id) <= last]
+
         return LetterPage(kept, kept[-1].id if len(kept) < len(letters) else end)
+
     return LetterPage(letters, end)
 
 
@@ -352,6 +376,7 @@ async def check_reason(letters: DeadLetters, where: Filter) -> None:
     wanted = where.reason
     if wanted is None or wanted in REASONS:
         return
+
     found = {letter.reason async for letter in letters.iterate()}
     if wanted not in found:
         more = sorted(found - set(REASONS))

@@ -85,14 +85,17 @@ class Erasure(OnPartitions):
             raise ConfigurationError(
                 f"name what to erase, e.g. subject and its value; {sorted(META_NAMES)}"
             )
+
         levels = await self._inspecting.levels(self.stream)
         wanted = {attribute: value}
         # Scheduled ones first: they only ever move on to a level, which is read after
         # that.
         scheduled = await self._scheduled(levels, wanted)
         stored = 0
+
         for level in levels:
             stored += await self._stored(level, wanted)
+
         return Erased(stored, scheduled, await self._dead(levels, wanted))
 
     async def _scheduled(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
@@ -102,6 +105,7 @@ class Erasure(OnPartitions):
             found += [name for name, fields in page if _has(read_meta(fields), wanted)]
 
         gone = 0
+
         for some in parts(found, MOST):
             gone += sum(await cancelling.scheduled(some, self._by))
 
@@ -116,12 +120,15 @@ class Erasure(OnPartitions):
             ]
             if found:
                 gone += await store.erase(level, found, self._by)
+
             after = page[-1][0]
+
         return gone
 
     async def _dead(self, levels: Sequence[int], wanted: Mapping[str, str]) -> int:
         if not levels:
             return 0
+
         gone = 0
         written = await GroupStore(self._broker, self._keys, levels).config()
         groups = {*await self._groups(), *written.groups, *written.dropped}
@@ -136,8 +143,10 @@ class Erasure(OnPartitions):
                 async for letter in letters.iterate()
                 if _has(letter.meta, wanted)
             ]
+
             if found:
                 gone += await letters.discard(found)
+
         return gone
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.admin.partitioned import OnPartitions, no_group, on_each
 from streams.broker.admin.dead_letters import DeadLetterStore
-from streams.broker.admin.groups import Config, GroupStore
+from streams.broker.admin.groups import GroupStore
 from streams.broker.admin.inspect import GroupStatus
 from streams.common.annotated import holds_to_annotations
 from streams.errors import GroupInUse
@@ -67,7 +67,9 @@ class GroupInfo:
         """Whether work waits for it and nobody has asked for any in the last minute."""
         if self.dropped:
             return False
+
         work = self.waiting or self.processing or self.retrying or not self.present
+
         return bool(work) and (self.silent is None or self.silent >= ALIVE)
 
 
@@ -119,40 +121,30 @@ class Groups(OnPartitions):
         status = await self._inspecting.stream(self.stream, levels)
         found = {group.group: group for group in status.groups}
         infos = []
-        for name in sorted({*found, *config.groups}):
-            start, since = config.groups.get(name, ("", None))
-            work = _work(found[name]) if name in found else {}
-            declared = name in config.groups
-            infos.append(
-                GroupInfo(
-                    self.stream,
-                    name,
-                    config.retention,
-                    declared,
-                    name in found,
-                    start,
-                    since,
-                    **work,
-                )
-            )
-        infos += await self._dropped(config, found)
-        return sorted(infos, key=lambda info: info.group)
 
-    async def _dropped(self, config: Config, there: Container[str]) -> GroupList:
-        infos = []
-        for name in config.dropped:
-            dead = await DeadLetterStore(self._broker, self._keys, name).count()
-            if dead and name not in there and name not in config.groups:
-                infos.append(
-                    GroupInfo(
-                        self.stream,
-                        name,
-                        config.retention,
-                        declared=False,
-                        present=False,
-                        dead=dead,
-                    )
-                )
+        for name in sorted({*found, *config.groups, *config.dropped}):
+            declared, present = name in config.groups, name in found
+            work = _work(found[name]) if present else {}
+            if not declared and not present:
+                store = DeadLetterStore(self._broker, self._keys, name)
+                work = {"dead": await store.count()}
+                if not work["dead"]:
+                    continue
+
+            start, since = config.groups.get(name, ("", None))
+            info = GroupInfo(
+                self.stream,
+                name,
+                config.retention,
+                declared,
+                present,
+                start,
+                since,
+                **work,
+            )
+
+            infos.append(info)
+
         return infos
 
     async def drop(self, group: str, *, force: bool = False) -> Drop:
@@ -176,6 +168,7 @@ class Groups(OnPartitions):
         if len(await self._parts()) > 1 and not force:
             # None is dropped where the next would be refused.
             await self._refuse_if_alive(group)
+
         return await self._drop(group, force=force)
 
     async def _refuse_if_alive(self, group: str) -> None:
@@ -184,6 +177,7 @@ class Groups(OnPartitions):
             for info in await self.list()
             if info.group == group and info.heard is not None
         ]
+
         if heard and min(heard) < ALIVE:
             raise GroupInUse(
                 f"group {group!r} of stream {self.stream!r} is in use: a consumer was "
@@ -214,10 +208,13 @@ class Groups(OnPartitions):
                 f"{' and others' if len(alive) > 3 else ''}: stop its workers and wait "
                 "a minute, or force it"
             )
+
         trimmed = sum([count async for count in dropping.trim()])
         if not dropped and not trimmed:
             raise no_group(self.stream, group, before)
+
         unfinished = known.waiting + known.processing + known.retrying if known else 0
+
         return Drop(group, dropped, unfinished, trimmed, known.dead if known else 0)
 
 
@@ -240,6 +237,7 @@ def _summed(found: Sequence[GroupList]) -> GroupList:
     for infos in found:
         for info in infos:
             by_name.setdefault(info.group, []).append(info)
+
     return [_sum(infos, len(found)) for _, infos in sorted(by_name.items())]
 
 
@@ -248,11 +246,13 @@ def _sum(infos: Sequence[GroupInfo], partitions: int) -> GroupInfo:
         name: sum(getattr(info, name) for info in infos)
         for name in ("waiting", "processing", "retrying", "dead", "consumers")
     }
+
     busy = [
         info for info in infos if info.waiting or info.processing or info.retrying
     ] or infos
     silences = [info.silent for info in busy]
     heard = [info.heard for info in infos if info.heard is not None]
+
     return replace(
         infos[0],
         declared=any(info.declared for info in infos),

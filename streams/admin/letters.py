@@ -72,11 +72,17 @@ class Letters:
 
     async def iterate(self, where: Filter, after: str) -> AsyncIterator[DeadLetter]:
         """Those that the filter takes, oldest first."""
+        async for stored in self._stored(after):
+            letter = self.read(stored)
+            if where.takes(letter):
+                yield letter
+
+    async def _stored(self, after: str) -> AsyncIterator[StoredLetter]:
+        """All of them, as they are stored, oldest first."""
         while page := await self._store.page(after, _PAGE):
             for stored in page:
-                letter = self.read(stored)
-                if where.takes(letter):
-                    yield letter
+                yield stored
+
             after = page[-1].letter_id
 
     async def look(
@@ -92,6 +98,7 @@ class Letters:
                     found.append(letter)
                     if len(found) >= limit:
                         return LetterPage(found, after)
+
         return LetterPage(found, after if seen >= examine else "")
 
     async def latest(self, most: int) -> AsyncIterator[DeadLetter]:
@@ -100,6 +107,7 @@ class Letters:
         while most > 0 and (page := await self._store.back(before, min(_PAGE, most))):
             for stored in page:
                 yield self.read(stored)
+
             before, most = page[-1].letter_id, most - len(page)
 
     async def replaying(
@@ -113,17 +121,20 @@ class Letters:
         """Put them back, batch by batch."""
         size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
         deed = LetterDeed(self._by, _in_words(which), rate)
+
         async for batch in self._batches(which, size, limit):
             outcome = Replay(len(batch))
             if not dry_run:
                 places = await self._store.replay(batch, deed)
                 for observer in self._observers:
                     observer.replayed(self.stream, self.group, batch, places)
+
                 outcome.moved = {
                     s.letter_id: place
                     for s, place in zip(batch, places, strict=True)
                     if place
                 }
+
             yield outcome
             if rate is not None and not dry_run:
                 await asyncio.sleep(len(batch) / rate)
@@ -136,12 +147,15 @@ class Letters:
         stored = await self._store.get(letter_id)
         if stored is None:
             return ""
+
         body = encode_body(
             data, content_type=self.read(stored).meta.get("datacontenttype")
         )
         place = await self._store.replay_edited(stored, body, self._by)
+
         for observer in self._observers:
             observer.replayed(self.stream, self.group, [stored], [place])
+
         return place
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool) -> int:
@@ -154,26 +168,28 @@ class Letters:
                 count += await self._store.discard(
                     [stored.letter_id for stored in batch], deed
                 )
+
         return count
 
     async def _batches(
         self, which: Filter | Sequence[str], size: int, limit: int | None
     ) -> AsyncIterator[list[StoredLetter]]:
         source = (
-            self._matching(which)
-            if isinstance(which, Filter)
-            else _each(await self._all(which))
+            self._matching(which) if isinstance(which, Filter) else self._named(which)
         )
         batch: list[StoredLetter] = []
         taken = 0
+
         async for stored in source:
             if limit is not None and taken >= limit:
                 break
+
             batch.append(stored)
             taken += 1
             if len(batch) == size:
                 yield batch
                 batch = []
+
         if batch:
             yield batch
 
@@ -182,16 +198,16 @@ class Letters:
 
         So an event that dies again is not met twice.
         """
-        after, last = "", await self._store.newest()
-        while page := await self._store.page(after, _PAGE):
-            for stored in page:
-                if entry_order(stored.letter_id) > entry_order(last):
-                    return
-                if where.takes(self.read(stored)):
-                    yield stored
-            after = page[-1].letter_id
+        last = entry_order(await self._store.newest())
+        async for stored in self._stored(""):
+            if entry_order(stored.letter_id) > last:
+                return
 
-    async def _all(self, letter_ids: Iterable[str]) -> list[StoredLetter]:
+            if where.takes(self.read(stored)):
+                yield stored
+
+    async def _named(self, letter_ids: Iterable[str]) -> AsyncIterator[StoredLetter]:
+        """Letters by their ids, which are all looked for before the first is given."""
         found = []
         for letter_id in dict.fromkeys(letter_ids):
             stored = await self._store.get(checked_id(letter_id))
@@ -200,13 +216,11 @@ class Letters:
                     f"{self.stream}/{self.group} has no dead letter {letter_id}; "
                     "nothing was changed"
                 )
+
             found.append(stored)
-        return found
 
-
-async def _each(items: Iterable[StoredLetter]) -> AsyncIterator[StoredLetter]:
-    for item in items:
-        yield item
+        for stored in found:
+            yield stored
 
 
 def _in_words(which: Filter | Sequence[str]) -> str:
@@ -221,4 +235,5 @@ def checked_id(letter_id: str) -> str:
             f"{letter_id!r} is no id of a dead letter: ids look like 1700000000000-0 "
             "(see 'streams dead ls')"
         )
+
     return letter_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streams.admin.partitioned import OnGroup, joined, no_group, on_each, truest
 from streams.broker.admin.limits import KeyState, LimitStore, stored_rate
@@ -71,17 +71,18 @@ class Limits(OnGroup):
         """
         await self._levels()
         found: dict[str, LimitInfo] = {}
-        for field, text in sorted((await self._limiting.rules()).items()):
-            name, _, key = field.removesuffix(_DECLARED).partition("=")
+
+        for rule, text in sorted((await self._limiting.rules()).items()):
+            name, _, key = rule.removesuffix(_DECLARED).partition("=")
             info = found.setdefault(name, LimitInfo(name, "", "", {}))
-            if field.endswith(_DECLARED) and not key:
-                found[name] = LimitInfo(name, text, info.set, info.keys)
-            elif key:
-                info.keys[key] = str(stored_rate(text) or text)
+            is_set = str(stored_rate(text) or text)
+            if key:
+                info.keys[key] = is_set
+            elif rule.endswith(_DECLARED):
+                found[name] = replace(info, declared=text)
             else:
-                found[name] = LimitInfo(
-                    name, info.declared, str(stored_rate(text) or text), info.keys
-                )
+                found[name] = replace(info, set=is_set)
+
         return [*found.values()]
 
     async def set(
@@ -100,6 +101,7 @@ class Limits(OnGroup):
             NotFound: there is no such limit.
         """
         wanted = Rate.parse(rate, burst)
+
         return await self._set(name, wanted, key)
 
     async def reset(self, name: str, *, key: object = None) -> str:
@@ -126,6 +128,7 @@ class Limits(OnGroup):
         """
         wanted = checked_seconds("seconds", seconds, 0, 86_400)
         await self._check_name(name, or_first=True)
+
         return await self._throttle(name, key_text(key) or "", wanted)
 
     @on_each(max)
@@ -138,8 +141,10 @@ class Limits(OnGroup):
             "to": f"{seconds:g} s",
             "by": self._by,
         }
+
         action = "limit throttled" if seconds else "limit throttle ended"
         await Listing(self._broker, self._keys).write_audit(action=action, **facts)
+
         return until
 
     async def waiting(self, limit: int = 20) -> KeyList:
@@ -148,6 +153,7 @@ class Limits(OnGroup):
         It walks through the keys of the server.
         """
         found = await self._states()
+
         return heapq.nlargest(
             limit,
             found,
@@ -163,6 +169,7 @@ class Limits(OnGroup):
         known = [info.name for info in await self.list()]
         if not known:
             await self._check_group()
+
         if name not in known and (known or not or_first):
             names = (
                 ", ".join(known) or "none yet; a worker writes them down when it starts"
@@ -182,6 +189,7 @@ class Limits(OnGroup):
             name if key is None else f"{name}={key}", rate, self._by
         )
         await self._limiting.hasten(name)
+
         return str(stored_rate(before) or "")
 
     @on_each(joined)
@@ -206,33 +214,32 @@ def _together(found: Sequence[LimitList]) -> LimitList:
     """The limits of several partitions; what is set differently is told with where."""
     names = dict.fromkeys(info.name for infos in found for info in infos)
     by_partition = [{info.name: info for info in infos} for infos in found]
-    return [
-        _one_limit(name, [infos.get(name) for infos in by_partition])
-        for name in sorted(names)
-    ]
+    together = []
 
+    for name in sorted(names):
+        none = LimitInfo(name, "", "", {})
+        infos = [known.get(name, none) for known in by_partition]
+        keys = dict.fromkeys(key for info in infos for key in info.keys)
+        of_keys = {
+            key: _differing([info.keys.get(key, "") for info in infos]) for key in keys
+        }
+        declared = truest([info.declared for info in infos])
+        is_set = _differing([info.set for info in infos])
+        together.append(LimitInfo(name, declared, is_set, of_keys))
 
-def _one_limit(name: str, infos: Sequence[LimitInfo | None]) -> LimitInfo:
-    known = [info for info in infos if info is not None]
-    keys = dict.fromkeys(key for info in known for key in info.keys)
-    return LimitInfo(
-        name,
-        next((info.declared for info in known if info.declared), ""),
-        _differing([info.set if info else "" for info in infos]),
-        {
-            key: _differing([info.keys.get(key, "") if info else "" for info in infos])
-            for key in keys
-        },
-    )
+    return together
 
 
 def _differing(values: Sequence[str]) -> str:
     """One value if all are the same, else each with the partitions that have it."""
     if len(set(values)) == 1:
         return values[0]
+
     where: dict[str, list[str]] = {}
+
     for number, value in enumerate(values):
         where.setdefault(value or "as declared", []).append(str(number))
+
     return ", ".join(
         f"{value} (partition {' '.join(numbers)})" for value, numbers in where.items()
     )

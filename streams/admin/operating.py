@@ -34,7 +34,13 @@ class Operating(ABC):
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
     ) -> DeadLetters:
         """The dead letters of a group; ``by`` names who acts, for the audit record."""
-        return DeadLetters(self.broker, stream, group, by=by, partition=partition)
+        return DeadLetters(
+            self.broker,
+            stream,
+            group,
+            by=by,
+            partition=partition,
+        )
 
     def pauses(
         self, stream: str, *, by: str = "", partition: int | None = None
@@ -43,7 +49,12 @@ class Operating(ABC):
 
         ``by`` is the name of the operator, for the audit record.
         """
-        return Pauses(self.broker, stream, by=by, partition=partition)
+        return Pauses(
+            self.broker,
+            stream,
+            by=by,
+            partition=partition,
+        )
 
     def limits(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
@@ -52,7 +63,13 @@ class Operating(ABC):
 
         ``by`` is the name of the operator, for the audit record.
         """
-        return Limits(self.broker, stream, group, by=by, partition=partition)
+        return Limits(
+            self.broker,
+            stream,
+            group,
+            by=by,
+            partition=partition,
+        )
 
     def ordered_keys(
         self, stream: str, group: str, *, by: str = "", partition: int | None = None
@@ -61,7 +78,13 @@ class Operating(ABC):
 
         ``by`` is the name of the operator, for the audit record.
         """
-        return OrderedKeys(self.broker, stream, group, by=by, partition=partition)
+        return OrderedKeys(
+            self.broker,
+            stream,
+            group,
+            by=by,
+            partition=partition,
+        )
 
     def groups(
         self, stream: str, *, by: str = "", partition: int | None = None
@@ -70,7 +93,12 @@ class Operating(ABC):
 
         ``by`` is the name of the operator, for the audit record.
         """
-        return Groups(self.broker, stream, by=by, partition=partition)
+        return Groups(
+            self.broker,
+            stream,
+            by=by,
+            partition=partition,
+        )
 
     async def cancel(
         self,
@@ -125,20 +153,36 @@ class Operating(ABC):
             ConfigurationError: not exactly one of event, key, tenant and level is
                 given.
         """
-        wanted = Wanted(event, key, tenant, level)
+        wanted = Wanted(
+            event,
+            key,
+            tenant,
+            level,
+        )
+
         return await Why(self.broker, stream, partition=partition).ask(wanted, group)
 
     def cancellations(
         self, stream: str, *, by: str = "", partition: int | None = None
     ) -> Cancellations:
         """For cancelling many events of a stream; ``by`` names who acts, for the audit record."""
-        return Cancellations(self.broker, stream, by=by, partition=partition)
+        return Cancellations(
+            self.broker,
+            stream,
+            by=by,
+            partition=partition,
+        )
 
     def tracking(
         self, stream: str, ranks: Mapping[str, int], retention: Seconds
     ) -> Tracking:
         """Follow single events of a stream through states of one's own."""
-        return Tracking(self.broker, stream, ranks, retention)
+        return Tracking(
+            self.broker,
+            stream,
+            ranks,
+            retention,
+        )
 
     def records(self, stream: str, kind: str) -> Records:
         """Small JSON objects by name, kept beside a stream."""

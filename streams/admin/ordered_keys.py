@@ -64,12 +64,14 @@ class OrderedKeys(OnGroup):
             NotFound: there is no such stream, or the group has no ``order_by``.
         """
         chosen = await self._chosen(state)
+
         return heapq.nlargest(limit, chosen, key=lambda key: (key.behind, -key.since))
 
     @on_each(joined)
     async def _chosen(self, state: Literal["working", "held"] | None) -> OrderedKeyList:
         heads = await self._heads()
         found = [_read(row) async for row in heads.all(held=state == "held")]
+
         return [key for key in found if state is None or key.state == state]
 
     @on_each(first)
@@ -88,6 +90,7 @@ class OrderedKeys(OnGroup):
             self._broker, self.stream, self.group, by=self._by, partition=0
         )
         start = f"{max(0, round(held.since * 1000) - _HOUR_MS)}-0"
+
         async for letter in letters.iterate(
             Filter(event_id=held.event_id), after=start
         ):
@@ -95,7 +98,9 @@ class OrderedKeys(OnGroup):
                 moved = (await letters.replay([letter.id])).moved
                 if letter.id in moved:
                     return moved[letter.id]
+
                 break  # Replayed by somebody else at the same moment.
+
         raise NotFound(
             "the event that holds the key has no dead letter (any more): if it was "
             "replayed, the key goes on with it; "
@@ -140,11 +145,14 @@ class OrderedKeys(OnGroup):
                 "key: its handlers declare order_by, "
                 "and a worker writes it down when it starts"
             )
+
         return heads
 
 
 def _read(row: HeldKey) -> OrderedKey:
     if not row.head.startswith("held "):
         return OrderedKey(row.key, "working", row.head, "", 0.0, row.waiting)
+
     _, at, head, event_id, *_ = [*row.head.split(" ", 3), "", "", ""]
+
     return OrderedKey(row.key, "held", head, event_id, real(at) / 1000, row.waiting)

@@ -61,29 +61,29 @@ class Outcomes:
         """
         names = await partitions_of(self._pipeline.broker, self._stream, partition)
         found = [view for name in names for view in await self._on(name, group, most)]
+
         return sorted(found, key=lambda view: -view.at)[:most]
 
     async def _on(self, stream: str, group: str, most: int) -> list[ReplayView]:
         broker = self._pipeline.broker
-        rows = await Listing(broker, broker.keys(stream)).audit("", _AUDITED)
+        audit = await Listing(broker, broker.keys(stream)).audit("", _AUDITED)
         rows = [
-            row
-            for row in rows
-            if row[1].get("action") in _ACTIONS and row[1].get("group") == group
+            (ident, facts)
+            for ident, facts in audit
+            if facts.get("action") in _ACTIONS and facts.get("group") == group
         ][:most]
+
         if not rows:
             return []
+
         levels = await self._pipeline.status().levels(stream)
         letters = DeadLetters(broker, stream, group, partition=0).latest(_LETTERS)
         dead = {member(letter.level, letter.entry_id) async for letter in letters}
         found = []
+
         for ident, facts in rows:
             places = facts.get("entries", "").split()
-            stand = (
-                await StatusStore(broker).whereabouts(stream, group, levels, places)
-                if places
-                else []
-            )
+            stand = await StatusStore(broker).whereabouts(stream, group, levels, places)
             view = ReplayView(
                 float(ident.partition("-")[0]) / 1000,
                 facts.get("by", ""),
@@ -91,7 +91,11 @@ class Outcomes:
                 facts["action"] != "replay",
                 where=facts.get("filter", ""),
             )
+
             for place, state in zip(places, stand, strict=True):
-                view.now["dead" if state == "ended" and place in dead else state] += 1
+                is_dead = state == "ended" and place in dead
+                view.now["dead" if is_dead else state] += 1
+
             found.append(view)
+
         return found

@@ -76,7 +76,7 @@ class Overview:
         self.looks = 0
         self.away: list[Away] = []
 
-    async def all(self) -> list[StreamView]:
+    async def overview(self) -> list[StreamView]:
         """Every stream.
 
         The cost grows with the streams; one look serves all callers within two seconds.
@@ -91,20 +91,23 @@ class Overview:
                     by_name,
                     lambda name: self._view(by_name[name]),
                 )
+
                 self._known, self.away = survey.streams, survey.away + more
                 there = {
                     (view.row.stream, group.row.group)
                     for view in views
                     for group in view.groups
                 }
+
                 self._added = {
                     place: seen for place, seen in self._added.items() if place in there
                 }
                 self.looks += 1
                 self._seen = (time.monotonic(), views)
+
             return views
 
-    async def one(self, name: str, partition: int | None = None) -> StreamView:
+    async def stream(self, name: str, partition: int | None = None) -> StreamView:
         """One stream, its partitions together, or one of them.
 
         Raises:
@@ -113,6 +116,7 @@ class Overview:
         row = await self._pipeline.status().stream(name, partition=partition)
         if not row.partitions:
             return await self._view(row)
+
         return _together(row, [await self._view(each) for each in row.partitions])
 
     async def _view(self, row: StreamRow) -> StreamView:
@@ -126,13 +130,16 @@ class Overview:
                     self._pipeline.broker.keys(row.stream),
                     group.group,
                 )
+
                 figures, workers = await store.glance(
                     {
                         span: (int(now // span) - 1, int(now // span))
                         for span in (MINUTE, HOUR)
                     }
                 )
+
                 lasted = MINUTE + now % MINUTE
+
                 for minute in figures[MINUTE]:
                     view.rate += minute.get("done", 0) / lasted
                     view.failing += (
@@ -144,6 +151,7 @@ class Overview:
                     for said in workers.values()
                     if now - float(said.get("at", 0)) < HEARD
                 ]
+
                 view.hour = added(figures[HOUR])
                 view.workers = len(heard)
                 view.busy = sum(int(said.get("busy", 0)) for said in heard)
@@ -169,13 +177,16 @@ class Overview:
 
         while len(seen) > 1 and now - seen[0][0] > _REMEMBERED:
             seen.popleft()
+
         (first, before), (last, after) = seen[0], seen[-1]
+
         return max(0, after - before) / (last - first) if last > first else None
 
 
 def grouped_views(views: Sequence[StreamView]) -> list[StreamView]:
     """The views, those of the partitions of a stream together in one."""
     by_name = {view.row.stream: view for view in views}
+
     return [
         _together(row, [by_name[part.stream] for part in row.partitions])
         if row.partitions
@@ -194,6 +205,7 @@ def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
             for each in view.groups
             if each.row.group == group.group
         ]
+
         made = GroupView(
             group,
             rate=sum(part.rate for part in parts),
@@ -203,6 +215,7 @@ def _together(row: StreamRow, views: Sequence[StreamView]) -> StreamView:
             busy=sum(part.busy for part in parts),
             workers=max((part.workers for part in parts), default=0),
         )
+
         groups.append(made)
 
     return StreamView(row, groups)

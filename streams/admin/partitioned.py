@@ -72,6 +72,7 @@ class OnPartitions:
         """The names of its groups; none if there is no such stream."""
         levels = await self._inspecting.levels(self.stream)
         status = await self._inspecting.stream(self.stream, levels)
+
         return [group.group for group in status.groups]
 
     async def _names(self) -> list[str]:
@@ -86,12 +87,14 @@ class OnPartitions:
         """
         if self._is_one:
             return [self]
+
         return [self._of(name) for name in await self._names()]
 
     def _of(self, name: str) -> Self:
         part = copy(self)
         part.stream = name
         part._is_one = True  # noqa: SLF001 - of this class
+
         return part
 
 
@@ -130,11 +133,13 @@ async def partitions_of(
     """
     if partition == 0:
         return [stream]
+
     count = (await StatusStore(broker).partitions(stream)).count
     if partition is None:
         return [partition_name(stream, number) for number in range(count)]
     if 0 < partition < count:
         return [partition_name(stream, partition)]
+
     has = (
         f"{count} partitions: give --partition 0 to {count - 1}"
         if count > 1
@@ -146,6 +151,7 @@ async def partitions_of(
 def no_group(stream: str, group: str, names: Iterable[str], more: str = "") -> NotFound:
     """The error for a group that is not there: it names those that are, and says more."""
     there = ", ".join(names) or "none"
+
     return NotFound(f"stream {stream!r} has no group {group!r}; it has: {there}{more}")
 
 
@@ -171,11 +177,13 @@ def on_each(
             parts = await self._parts()
             if len(parts) == 1:
                 return await verb(parts[0], *args, **named)
+
             answers, away = await ask_each(
                 parts, lambda part: verb(part, *args, **named)
             )
             if away:
                 raise partly(parts[0].stream, away, merge(answers) if answers else None)
+
             return merge(answers)
 
         return everywhere
@@ -203,6 +211,7 @@ async def ask_each(
     answers: list[R] = []
     missing: NotFound | None = None
     away: dict[str, BrokerUnavailable] = {}
+
     for part in parts:
         try:
             answers.append(await ask(part))
@@ -210,8 +219,10 @@ async def ask_each(
             missing = missing or error
         except BrokerUnavailable as error:
             away[part.stream] = error
+
     if missing is not None and not answers and not away:
         raise missing
+
     return answers, away
 
 
@@ -243,7 +254,9 @@ def partly(
         sent=any(error.sent for error in away.values()),
         server=cause.server,
     )
+
     error.__cause__ = cause
+
     return error
 
 
@@ -254,6 +267,7 @@ async def in_part(asked: Awaitable[T]) -> tuple[T, tuple[str, ...]]:
     except PartlyAway as error:
         if error.answer is None:
             raise
+
         return error.answer, error.partitions
 
 
@@ -285,6 +299,7 @@ async def merged(
     heads: list[tuple[Any, int, T]] = []
     for at, source in enumerate(sources):
         await _next(heads, at, source, key)
+
     while heads:
         _, at, item = heapq.heappop(heads)
         yield item

@@ -130,9 +130,11 @@ class Pauses(OnPartitions):
             raise ConfigurationError(
                 f"reason: at most {_MOST_REASON} characters, not {len(reason)}"
             )
+
         where = _scope(group, level, attribute)
         # One partition that has it is enough: the others may have no worker yet.
         await self._check(group, level)
+
         return await self._pause(where, reason)
 
     async def resume(
@@ -156,6 +158,7 @@ class Pauses(OnPartitions):
         outcome = await self._resume((_scope(group, level, attribute),))
         if not outcome.resumed:
             await self._check(group, level)
+
         return outcome
 
     async def resume_all(self) -> Resumption:
@@ -167,6 +170,7 @@ class Pauses(OnPartitions):
         outcome = await self._resume(())
         if not outcome.resumed:
             await self._check("", None)
+
         return outcome
 
     @on_each(lambda found: Pausing(found[0].pause, any(one.new for one in found)))
@@ -184,6 +188,7 @@ class Pauses(OnPartitions):
         ended, others = await self._store.resume(scopes, self._by)
         resumed = read_pauses(ended)
         attributes = {pause.scope for pause in resumed if pause.attribute}
+
         for group in await self._groups() if attributes else ():
             await self._store.bring_back(group, attributes)
 
@@ -210,6 +215,7 @@ class Pauses(OnPartitions):
                 f"stream {self.stream!r} has no level {level!r}; it has: "
                 f"{', '.join(map(str, reversed(levels)))}"
             )
+
         if group:
             checked_name(group, "group")
             names = await self._groups()
@@ -232,6 +238,7 @@ def read_pause(stored: StoredPause) -> Pause:
     group, level, attribute, attribute_value = parse_scope(where)
     facts = json_object(value) or {}
     is_known = attribute in ATTRIBUTES
+
     return Pause(
         where,
         group,
@@ -257,12 +264,15 @@ def _scope(group: str, level: int | None, attribute: Mapping[str, Any]) -> str:
             f"({', '.join(ATTRIBUTES)}) with its value, "
             "and that of every group or of one"
         )
+
     for name, value in attribute.items():
         if not isinstance(value, str) or not value or len(value) > _LONGEST_VALUE:
             raise ConfigurationError(
                 f"{name}: a text of 1 to {_LONGEST_VALUE} characters"
             )
+
         return scope(group, attribute=(name, value))
+
     return scope(group, level)
 
 
@@ -270,10 +280,12 @@ def all_pauses(found: Sequence[PauseList]) -> PauseList:
     """The pauses of several partitions, each once; one that does not hold everywhere says where."""
     where: dict[str, list[int]] = {}
     pauses: dict[str, Pause] = {}
+
     for number, some in enumerate(found):
         for pause in some:
             pauses.setdefault(pause.scope, pause)
             where.setdefault(pause.scope, []).append(number)
+
     return [
         pause
         if len(where[scope]) == len(found)

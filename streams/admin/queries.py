@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from streams.admin.dead_letter import DeadLetter
 from streams.admin.limits import LimitInfo
-from streams.admin.operating import Operating
 from streams.admin.ordered_keys import OrderedKey
 from streams.admin.overview import HEARD, Overview, StreamView, grouped_views
 from streams.admin.partitioned import added, partitions_of
@@ -22,7 +21,7 @@ from streams.admin.reason import Reason
 from streams.admin.status import EntryState, dead_state
 from streams.broker.admin.figures import DAY, HOUR, MINUTE, FigureStore
 from streams.broker.admin.listing import Listed, Listing
-from streams.broker.server.shards import Away, each
+from streams.broker.server.shards import each
 from streams.common.masking import masked, one_line
 from streams.errors import ConfigurationError, EventError, NotFound, StreamsError
 from streams.events.codec import decode
@@ -144,36 +143,17 @@ class EntryPage:
     most: int = 50
 
 
-class Queries:
+class Queries(Overview):
     """Asks the server, at most every two seconds for what everybody sees.
 
     Args:
         pipeline: open while it is used.
+
+    Attributes:
+        looks: how often the overview was asked of the server.
+        away: the shards of a cluster that could not be asked at the last look. Their
+            streams are missing in it.
     """
-
-    def __init__(self, pipeline: Operating) -> None:
-        self._pipeline = pipeline
-        self._overview = Overview(pipeline)
-
-    @property
-    def looks(self) -> int:
-        """How often the overview was asked of the server."""
-        return self._overview.looks
-
-    @property
-    def away(self) -> list[Away]:
-        """The shards of a cluster that could not be asked at the last look.
-
-        Their streams are missing in it.
-        """
-        return self._overview.away
-
-    async def overview(self) -> list[StreamView]:
-        """Every stream.
-
-        The cost grows with the streams; one look serves all callers within two seconds.
-        """
-        return await self._overview.all()
 
     async def grouped(self) -> list[StreamView]:
         """As ``overview``, the partitions of a stream together in one view."""
@@ -210,14 +190,6 @@ class Queries:
         except NotFound:  # It keeps no order.
             return []
 
-    async def stream(self, name: str, partition: int | None = None) -> StreamView:
-        """One stream, its partitions together, or one of them.
-
-        Raises:
-            NotFound: there is none of that name or number.
-        """
-        return await self._overview.one(name, partition)
-
     async def chart(
         self, stream: str, group: str, reach: str = "hour", partition: int | None = None
     ) -> Chart:
@@ -234,7 +206,9 @@ class Queries:
             )
             for name in names
         ]
+
         rows = [added(parts) for parts in zip(*found, strict=True)]
+
         return Chart(reach, span, span * (last - count + 1), rows)
 
     async def items(self, stream: str, group: str, page: EntryPage) -> list[Item]:
@@ -264,6 +238,7 @@ class Queries:
         letter = await self._pipeline.dead_letters(
             stream, group, partition=partition
         ).show(letter_id)
+
         return dead_state(letter.stream, group, letter)
 
     async def find(
@@ -292,6 +267,7 @@ class Queries:
             found = await self._pipeline.why(stream, event, partition=partition)
         except (NotFound, EventError, ConfigurationError):
             return {}
+
         return {(reason.stream, reason.group): reason for reason in found.reasons}
 
     async def in_hand(
@@ -312,6 +288,7 @@ class Queries:
                         group, level, "", most - len(found), consumer
                     )
                     found += [_item(row, runs) for row in rows]
+
         return sorted(found, key=lambda item: -(item.runs or 0.0))
 
     async def _runs(
@@ -323,6 +300,7 @@ class Queries:
         """
         said = await self._figures(stream, group).workers()
         rows = [row for name, row in said.items() if consumer in ("", name)]
+
         return {
             place: max(0.0, self._now - since)
             for row in rows
@@ -340,17 +318,20 @@ class Queries:
             view.row.stream: [group.group for group in view.row.groups]
             for view in await self.overview()
         }
+
         found, _ = await each(
             self._pipeline.broker,
             groups,
             lambda stream: self._workers(stream, groups[stream]),
         )
+
         return [worker for some in found for worker in some]
 
     async def _workers(self, stream: str, groups: Sequence[str]) -> list[WorkerView]:
         found = []
         for group in filter(None, groups):
             found += await self.workers_of(stream, group)
+
         return found
 
     async def workers_of(self, stream: str, group: str) -> list[WorkerView]:
@@ -361,6 +342,7 @@ class Queries:
             state: Literal["alive", "silent"] = "alive" if silent < HEARD else "silent"
             if silent < _FORGOTTEN:
                 found.append(WorkerView(stream, group, name, row, silent, state))
+
         return sorted(found, key=lambda worker: worker.state)
 
     async def audit(
@@ -379,15 +361,19 @@ class Queries:
             await Listing(broker, broker.keys(name)).audit(before, most)
             for name in names
         ]
+
         if len(pages) == 1:
             return pages[0]
+
         rows = [
             (ident, facts | {"partition": str(n)})
             for n, page in enumerate(pages)
             for ident, facts in page
         ]
+
         rows.sort(key=lambda row: entry_order(row[0]), reverse=True)
         last = rows[most - 1][0] if len(rows) > most else ""
+
         return [
             row for row in rows if not last or entry_order(row[0]) >= entry_order(last)
         ]
@@ -409,6 +395,7 @@ def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
         event = decode(listed.fields)
     except StreamsError:
         return Item(listed, "", "", {}, sum(map(len, listed.fields)), since)
+
     return Item(
         listed, event.id or place, event.type, event.meta, len(event.raw), since
     )
@@ -459,4 +446,5 @@ def shown_letter(letter: DeadLetter) -> dict[str, Any]:
         "last_error": shown(letter.last_error),
         "meta": dict(shown_meta(letter.meta)),
     }
+
     return {name: getattr(letter, name) for name in names.split()} | told

@@ -117,6 +117,7 @@ class Case:
             **facts,
             **(words or {}),
         }
+
         return Reason(
             state,
             _WORDS.vformat(sentence, (), values),
@@ -155,6 +156,7 @@ class Case:
     def holder(self) -> WorkerFacts | None:
         """The worker that it is with."""
         workers = self.scene.workers
+
         return next((one for one in workers if one.name == self.found.consumer), None)
 
     @property
@@ -208,6 +210,7 @@ def span(seconds: float) -> str:
     whole = max(0.0, seconds)
     if whole < 10:
         return f"{whole:.1f} s"
+
     return f"{whole:.0f} s" if whole < 120 else f"{whole / 60:.0f} min"
 
 

@@ -45,6 +45,7 @@ def head_of(case: Case) -> str:
     """``level|entry id`` of the living event that an entry waits for; '' for none."""
     head = case.wait.head or ""
     is_other = head != case.wait.member and entry_place(head.encode())
+
     return head if is_other and case.found.state in ("pending", "retrying") else ""
 
 
@@ -254,6 +255,7 @@ def _throttled(case: Case) -> Reason | None:
 
     name = max(under, key=throttled.__getitem__)
     limit, _, key = name.partition("=")
+
     return case.say(
         "throttled",
         "the limit {limit} is throttled for {key} until {until:moment}; "
@@ -289,6 +291,7 @@ def _not_due(case: Case) -> Reason | None:
 
     last = record.errors[-1] if record.errors else {}
     error = masked(f"{last.get('type', '')}: {last.get('message', '')}".strip(": "))
+
     return case.say(
         "retry",
         "it is tried again at {until:moment}, after {count}"
@@ -326,6 +329,7 @@ def _level_unserved(case: Case) -> Reason | None:
 
     levels = {level for worker in case.alive for level in worker.levels}
     served = sorted(levels, reverse=True)
+
     return case.say(
         "level-unserved",
         "no worker of the group reads level {level}; they read {read}: "
@@ -448,6 +452,7 @@ def _starting(case: Case) -> Reason | None:
         return None
 
     what = "it can run since {waited:span}: a worker takes it at any moment"
+
     return case.say("starting", what, {"waited": waited})
 
 
@@ -508,6 +513,7 @@ def _why_full(case: Case) -> str:
         f"while {suspect}, which was with a worker when that died, "
         f"runs alone in {worker}, nothing else of that process starts"
     )
+
     if len(kept) > 1:
         why += f" (and so in {len(kept) - 1} more)"
 
@@ -523,6 +529,7 @@ def _covers(case: Case, pause: Pause) -> bool:
         return False
 
     value = attributes(case.found.fields).get(pause.attribute)
+
     return case.found.state != "scheduled" and value == pause.value
 
 
@@ -536,6 +543,7 @@ def _of_pause(case: Case, stored: StoredPause) -> Reason:
         "since": pause.at,
         "reason": reason,
     }
+
     who, then = by or "somebody", ""
 
     if probe := real((json_object(stored[1]) or {}).get("probe")):
@@ -546,6 +554,7 @@ def _of_pause(case: Case, stored: StoredPause) -> Reason:
 
     why = f": {reason}" if reason else ""
     what = "{scope} is paused by {who} since {since:moment}{why}"
+
     return case.say("paused", what + then, {"who": who, "why": why}, **facts)
 
 
@@ -565,6 +574,7 @@ def _of_holders(queue: Queue) -> str:
         names.append(f"{holder.entry}{worker} since {moment(holder.since)}")
 
     more = f" and {queue.taken - 3} more" if queue.taken > 3 else ""
+
     return f" ({', '.join(names)}{more})" if names else ""
 
 
@@ -573,6 +583,7 @@ def _above(case: Case) -> int:
     pauses = [read_pause(stored) for stored in case.scene.pauses]
     read = {level for worker in case.serving for level in worker.levels}
     waiting = 0
+
     for level, facts in case.scene.levels.items():
         is_held = any(pause.covers(case.scene.group, level) for pause in pauses)
         if level > (case.found.level or 0) and level in read and not is_held:

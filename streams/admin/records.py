@@ -47,6 +47,7 @@ class Records:
             (name, self._read(name, text))
             for name, text in sorted((await self._store.all()).items())
         )
+
         return {name: record for name, record in found if record is not None}
 
     async def get(self, name: str) -> Record | None:
@@ -74,8 +75,10 @@ class Records:
                 if changed is None
                 else orjson.dumps(changed, option=orjson.OPT_SORT_KEYS)
             )
+
             if after == before or await self._store.write(name, before, after):
                 return changed
+
         raise StreamsError(f"record {name!r} is changed by others all the time")
 
     def _read(self, name: str, text: bytes | None) -> Record | None:
@@ -85,4 +88,5 @@ class Records:
                 "a record cannot be read and counts as missing",
                 extra={"kind": self._kind, "record": name},
             )
+
         return record

@@ -88,9 +88,17 @@ def stream_row(status: StreamStatus) -> StreamRow:
 
         held = {name: count for name, (count, _) in group.consumers.items()}
         groups.append(
-            GroupRow(group.group, levels, group.dead, len(group.consumers), held)
+            GroupRow(
+                group.group,
+                levels,
+                group.dead,
+                len(group.consumers),
+                held,
+            )
         )
+
     stored = sum(status.stored.values())
+
     return StreamRow(
         status.stream,
         stored,
@@ -107,6 +115,7 @@ def total_row(stream: str, rows: Sequence[StreamRow]) -> StreamRow:
     for row in rows:
         for group in row.groups:
             groups.setdefault(group.group, []).append(group)
+
     return StreamRow(
         stream,
         sum(row.stored for row in rows),
@@ -125,9 +134,11 @@ def grouped(rows: Sequence[StreamRow]) -> list[StreamRow]:
     """
     parts: dict[str, list[StreamRow]] = {}
     there = {row.stream for row in rows}
+
     for row in rows:
         base = base_of(row.stream)
         parts.setdefault(base if base in there else row.stream, []).append(row)
+
     return [
         some[0]
         if len(some) == 1
@@ -143,6 +154,7 @@ def _total_group(name: str, groups: Sequence[GroupRow]) -> GroupRow:
             levels.setdefault(level.level, []).append(level)
 
     held = added(group.held for group in groups)
+
     return GroupRow(
         name,
         [_total_level(level, levels[level]) for level in sorted(levels, reverse=True)],
@@ -169,4 +181,5 @@ def _total_level(level: int, rows: Sequence[LevelRow]) -> LevelRow:
 def sum_of_known(counts: Sequence[N | None]) -> N | None:
     """The sum of counts or rates; unknown, if one of them is."""
     known = [count for count in counts if count is not None]
+
     return sum(known) if len(known) == len(counts) else None

@@ -93,21 +93,26 @@ class Search:
                 "find what? Give an id, a key, a tenant, an instance, a subject or a "
                 "source"
             )
+
         found = SearchResult()
+
         try:
             wanted = await self._wanted(stream)
         except BrokerUnavailable as error:
             found.away.append(away_index(error))
             return found
+
         found.left_out = wanted[_STREAMS:]
         parts, found.away = await each(
             self._pipeline.broker,
             wanted[:_STREAMS],
             lambda name: self._search(name, text),
         )
+
         for states, matches in parts:
             found.states += states
             found.matches += matches
+
         return found
 
     async def _wanted(self, stream: str) -> list[str]:
@@ -116,6 +121,7 @@ class Search:
             return list(await status.streams())
         if not _is_name(stream) or not await status.levels(stream):
             return []
+
         return list(await status.streams_of(stream))
 
     async def _search(
@@ -127,12 +133,14 @@ class Search:
             )
         except (NotFound, EventError, ConfigurationError):
             states = []  # It cannot be an id there.
+
         known = {state.event_id for state in states}
         matches = [
             match
             for match in await self._carried(stream, text)
             if match.event_id not in known
         ]
+
         return [state for state in states if state.state != "done"], matches
 
     async def _carried(self, stream: str, text: str) -> list[Match]:
@@ -142,33 +150,26 @@ class Search:
         found: list[Match] = []
         pages = [await listing.scheduled(0, LOOKED_AT)]
         pages += [await listing.newest(level, LOOKED_AT) for level in levels]
+
         for page in pages:
             for listed in page:
                 try:
                     event = decode(listed.fields)
                 except StreamsError:
                     continue
+
                 if by := _carries(event.id, event.meta, text):
                     place = f"{listed.level}|{listed.place}"
-                    found.append(
-                        Match(stream, "", place, event.id or place, event.type, by)
-                    )
-        for group in row.groups:
-            if group.group:
-                async for letter in self._pipeline.dead_letters(
-                    stream, group.group, partition=0
-                ).latest(LOOKED_AT):
-                    if by := _carries(letter.event_id, letter.meta, text):
-                        found.append(
-                            Match(
-                                stream,
-                                group.group,
-                                letter.id,
-                                letter.event_id,
-                                letter.type,
-                                by,
-                            )
-                        )
+                    name = event.id or place
+                    found.append(Match(stream, "", place, name, event.type, by))
+
+        for group in filter(None, (row.group for row in row.groups)):
+            dead = self._pipeline.dead_letters(stream, group, partition=0)
+            async for letter in dead.latest(LOOKED_AT):
+                if by := _carries(letter.event_id, letter.meta, text):
+                    name = letter.event_id
+                    found.append(Match(stream, group, letter.id, name, letter.type, by))
+
         return found[:_MOST]
 
 
@@ -182,4 +183,5 @@ def _is_name(text: str) -> bool:
 def _carries(event_id: str | None, meta: Mapping[str, Any], text: str) -> str:
     if event_id == text:
         return "id"
+
     return next((name for name in _ATTRIBUTES if meta.get(name) == text), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _SCAN_MOST = 10_000
+_ENTRY_ID = re.compile(r"[0-9]{1,15}-[0-9]+")
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ class Status:
         """
         names = await partitions_of(self._broker, name, partition)
         found = {each: levels for each in names if (levels := await self.levels(each))}
+
         return found or {name: await self.existing(name)}
 
     async def existing(self, stream: str) -> list[int]:
@@ -163,13 +166,16 @@ class Status:
         """
         away: list[Away] = []
         streams: Mapping[str, Sequence[int]] = known or {}
+
         try:
             streams = await self.streams()
         except BrokerUnavailable as error:
             away.append(away_index(error))
+
         rows, more = await each(
             self._broker, streams, lambda name: self._row(name, streams[name])
         )
+
         return Survey(rows, away + more, streams)
 
     async def stream(self, name: str, *, partition: int | None = None) -> StreamRow:
@@ -195,9 +201,11 @@ class Status:
         rows = [row for row in found if row is not None]
         if not rows and not away:
             await self.existing(name)
+
         total = total_row(name, rows) if rows else None
         if away:
             raise partly(name, away, total)
+
         return total or await self._row(name, [])
 
     async def find(
@@ -233,6 +241,7 @@ class Status:
         found = [state for answer in answers for state in answer]
         if away and not found:
             raise partly(stream, away, None)  # It may be there.
+
         return sorted(found, key=lambda state: state.state == "done")
 
     async def _find(
@@ -252,11 +261,14 @@ class Status:
             levels,
             _SCAN_MOST if depth is None else depth,
         )
+
         states = []
+
         for name in groups:
             stored = [await self._stored(stream, name, *place) for place in places]
             dead = await self._dead(stream, name, ident, depth)
             ended = {(state.level, state.entry_id) for state in dead}
+
             for found in stored:
                 # What is stored although the group is done with it is there for another
                 # group.
@@ -265,17 +277,23 @@ class Status:
                 )
                 if found.state != "unknown" and not past:
                     states.append(entry_state(stream, name, found))
+
             states += dead
+
         if not states and later is not None:
             states.append(entry_state(stream, "", later))
+
         if not states:
             states = await self._finished(stream, groups, places)
+
         if not states:
             states = await self._unserved(
                 stream, ident, levels, [] if groups else places
             )
+
         if not states:
             raise NotFound(await self._gone(stream, ident))
+
         return states
 
     async def _unserved(
@@ -283,33 +301,24 @@ class Status:
     ) -> list[EntryState]:
         """Entries that are stored where no group is, or on a level that is not declared."""
         undeclared = list(await self._inspecting.undeclared(stream, levels))
-        more = (
-            await places_of(self._inspecting, stream, ident, undeclared)
-            if undeclared
-            else []
-        )
+        more = await places_of(self._inspecting, stream, ident, undeclared)
         states = []
+
         for level, entry_id in (*places, *more):
             fields = await self._inspecting.entry(stream, level, entry_id)
             if fields is not None:
-                states.append(
-                    entry_state(
-                        stream,
-                        "",
-                        FoundEntry("pending", level, entry_id, fields=fields),
-                    )
-                )
+                found = FoundEntry("pending", level, entry_id, fields=fields)
+                states.append(entry_state(stream, "", found))
+
         return states
 
     async def _gone(self, stream: str, ident: str) -> str:
         """The sentence for an event of which there is no trace."""
-        deed = None
+        listing = Listing(self._broker, self._broker.keys(stream))
         with contextlib.suppress(AccessDenied):
-            deed = await Listing(self._broker, self._broker.keys(stream)).cancelled(
-                (ident,)
-            )
-        if deed is not None:
-            return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
+            if deed := await listing.cancelled((ident,)):
+                return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
+
         return (
             f"stream {stream!r} has no trace of {ident!r}: it was never published "
             "here, "
@@ -321,6 +330,7 @@ class Status:
     ) -> list[EntryState]:
         """Dead letters of an event; ``ident`` may be the letter's own id, too."""
         letters = DeadLetters(self._broker, stream, group, partition=0)
+
         return [
             dead_state(stream, group, letter)
             async for letter in (
@@ -354,16 +364,16 @@ class Status:
                 found = await self._stored(stream, name, level, entry_id)
                 if found.state == "done" and len(places) == 1:
                     states.append(entry_state(stream, name, found))
+
         return states
 
     async def _groups(self, stream: str, levels: list[int], group: str) -> list[str]:
         status = await self._inspecting.stream(stream, levels)
         names = [found.group for found in status.groups]
-        if group:
-            if group not in names:
-                raise no_group(stream, group, names)
-            return [group]
-        return names
+        if group and group not in names:
+            raise no_group(stream, group, names)
+
+        return [group] if group else names
 
     async def _row(self, name: str, levels: Sequence[int]) -> StreamRow:
         return stream_row(await self._inspecting.stream(name, levels))
@@ -385,23 +395,16 @@ async def places_of(
 
     The first ``most`` entries of each level are looked at.
     """
-    try:
+    with contextlib.suppress(InvalidName):
         level, rest = parse_member(ident)
-    except InvalidName:
-        pass
-    else:
         if rest.replace("-", "").isdigit():
             return [(level, rest)] if level in levels else []
-    milliseconds, dash, sequence = ident.partition("-")
-    if (
-        dash
-        and milliseconds.isdigit()
-        and sequence.isdigit()
-        and len(milliseconds) <= 15
-    ):
+
+    if _ENTRY_ID.fullmatch(ident):
         return [(level, ident) for level in levels]
 
     found = []
+
     for level in levels:
         async for entry_id, fields in inspecting.walk(stream, level, most):
             if pairs(fields).get("id") == ident.encode():
@@ -426,16 +429,15 @@ def entry_state(stream: str, group: str, found: FoundEntry) -> EntryState:
         stalls=record.stalls,
         errors=record.errors,
     )
-    if found.fields:
-        try:
-            event = decode(found.fields)
-        except EventError:
-            return state
+
+    with contextlib.suppress(EventError):
+        event = decode(found.fields)
         state.event_id = event.id or member(found.level or 0, found.entry_id)
         state.type = event.type
         state.meta = dict(event.meta)
         state.size = len(event.raw)
         state.raw = event.raw
+
     return state
 
 

@@ -73,6 +73,7 @@ class Tracking:
             raise ConfigurationError(
                 "ranks are names of states to integers, e.g. {'pending': 0, 'sent': 1}"
             )
+
         self._retention = float(
             checked_seconds("retention", retention, 1, 400 * 86_400)
         )
@@ -108,11 +109,13 @@ class Tracking:
             raise ConfigurationError(
                 f"state {state!r} is none of {', '.join(self._ranks)}"
             )
+
         fields = fields or {}
         if any(name in _OWN or name.startswith("row:") for name in fields):
             raise ConfigurationError(
                 "the names state, rank, rows and row:... of fields are taken"
             )
+
         text = orjson.dumps(dict(facts)).decode()[1:-1] if facts else ""
         reached = TrackedState(
             state=state,
@@ -123,6 +126,7 @@ class Tracking:
             counts=counts,
             is_anew=anew,
         )
+
         return Noted(*await self._store.track(check_id(id), reached))
 
     async def get(self, id: str) -> Tracked | None:
@@ -130,11 +134,13 @@ class Tracking:
         stored = await self._store.get(check_id(id))
         if "state" not in stored:
             return None
+
         numbers = sorted(
             int(name[4:])
             for name in stored
             if name.startswith("row:") and name[4:].isdigit()
         )
+
         rows = (json_object(stored.get(f"row:{number}")) for number in numbers)
         timeline = [row for row in rows if row is not None]
         fields = {
@@ -142,6 +148,7 @@ class Tracking:
             for name, value in stored.items()
             if name not in _OWN and not name.startswith("row:")
         }
+
         return Tracked(id, stored["state"], fields, timeline)
 
     async def totals(self) -> dict[str, int]:

@@ -51,6 +51,7 @@ class Reasons:
     def as_plain(self) -> dict[str, Any]:
         """The same as plain JSON types."""
         plain = [reason.as_plain() for reason in self.reasons]
+
         return {"reasons": plain, "more": self.more, "is_complete": self.is_complete}
 
 
@@ -80,7 +81,9 @@ class Wanted:
         """Whether an entry is among them."""
         if self.level is not None:
             return level == self.level
+
         name, value = ("key", self.key) if self.key else ("tenant", self.tenant)
+
         return attributes(fields).get(name) == value
 
 
@@ -129,10 +132,12 @@ class Why:
             nonlocal left
             found = await self._of(part.stream, left).ask(wanted, group)
             left -= len(found.reasons)
+
             return found
 
         names = await partitions_of(self._broker, self.stream, self._partition)
         together = _together(await of_all([Part(name) for name in names], of))
+
         return replace(together, reasons=tuple(await self._surely(together.reasons)))
 
     async def runnable(self) -> list[Reason]:
@@ -146,19 +151,23 @@ class Why:
         of a queue per group.
         """
         found = await self._surely(await self._of(self.stream, MOST).runnable())
+
         return [reason for reason in found if reason.state == "none"]
 
     async def _surely(self, reasons: Sequence[Reason]) -> list[Reason]:
         """The same; those that waited for nothing are looked at again, one look later."""
         if all(reason.state != "none" for reason in reasons):
             return list(reasons)
+
         await sleep(self._look)
         parts: dict[str, _Partition] = {}
         found = []
+
         for reason in reasons:
             if reason.state == "none":
                 part = parts.setdefault(reason.stream, self._of(reason.stream, MOST))
                 reason = await part.again(reason)
+
             found.append(reason)
 
         return found
@@ -187,10 +196,13 @@ class _Partition:
         await self._look()
         if group and group not in self._groups:
             raise no_group(self._stream, group, self._groups)
+
         groups = [group] if group else list(self._groups)
         if wanted.event:
             return Reasons(tuple(await self._event(wanted.event, groups, group)))
+
         self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
+
         return await self._several(wanted, groups)
 
     async def again(self, reason: Reason) -> Reason:
@@ -203,6 +215,7 @@ class _Partition:
             found = await self._scheduled(level, reason.entry_id)
         else:
             found = await self._judged(reason.group, (level, reason.entry_id))
+
         return found or replace(
             reason,
             state="unknown",
@@ -215,6 +228,7 @@ class _Partition:
         before = round((self._broker.clock.now() - self._patience) * 1000)
         oldest = Oldest(self._broker, self._stream)
         reasons = []
+
         for group, infos in self._groups.items():
             for place in await oldest.of(group, infos, before):
                 reason = await self._judged(group, place)
@@ -252,12 +266,15 @@ class _Partition:
             ):
                 if reason := await self._ungrouped(place):
                     return [reason]
+
         self._undeclared = await self._inspecting.undeclared(self._stream, self._levels)
+
         for level, entry_id in await places_of(
             self._inspecting, self._stream, name, list(self._undeclared), _DEPTH
         ):
             if await self._inspecting.entry(self._stream, level, entry_id) is not None:
                 return [self._unread(level, entry_id)]
+
         return [
             await self._unless_cancelled(
                 await self._judge("", FoundEntry("unknown", None, name)), (name,)
@@ -270,6 +287,7 @@ class _Partition:
             if deed := await self._listing.cancelled(names):
                 facts = {"by": masked(deed[0]), "since": deed[1]}
                 sentence = f"{told_of(*deed)}: nothing of it is kept"
+
                 return replace(reason, sentence=sentence, facts=facts)
 
         return reason
@@ -287,11 +305,13 @@ class _Partition:
                 if state.level in self._levels
                 else self._unread(*place)
             )
+
         judged = await self._judged(state.group, (state.level, state.entry_id))
         if judged is not None and judged.state == "done":
             return await self._unless_cancelled(
                 judged, (member(state.level, state.entry_id),)
             )
+
         return judged
 
     async def _dead(self, state: EntryState) -> Reason:
@@ -302,6 +322,7 @@ class _Partition:
         """What is stored and scheduled, the oldest first, and not done."""
         reasons: list[Reason] = []
         more, looked = 0, True
+
         async for place in self._matching(wanted):
             if place is None:
                 looked = False
@@ -311,10 +332,12 @@ class _Partition:
                 reasons.append(self._unread(*place[:2]))
             else:
                 reasons += await self._in_groups(place, groups)
+
         if wanted.key:
             reasons += await self._dead_of(
                 wanted.key, groups, self._most - len(reasons)
             )
+
         return Reasons(tuple(reasons[: self._most]), more, looked)
 
     async def _in_groups(
@@ -327,6 +350,7 @@ class _Partition:
             reasons = [await self._ungrouped((level, name))]
         else:
             reasons = [await self._judged(group, (level, name)) for group in groups]
+
         return [
             reason
             for reason in reasons
@@ -360,9 +384,11 @@ class _Partition:
                     yield place
 
         listed = await self._listing.scheduled(0, _PAGE)
+
         for row in listed:
             if wanted.takes(row.level, row.fields):
                 yield row.level, row.place, True
+
         if len(listed) == _PAGE:
             yield None
 
@@ -388,12 +414,15 @@ class _Partition:
         found = await self._inspecting.scheduled(self._stream, name, [level])
         if found is None:
             return None  # Put on the stream meanwhile.
+
         scenes = [await self._scene(group) for group in self._groups]
         scene = replace(
             await self._scene(""),
             workers=[worker for one in scenes for worker in one.workers],
         )
+
         reason = judge(Case(scene, Wait(found), self._patience))
+
         return replace(reason, event_id=ident(event_id(found) or name))
 
     def _unread(self, level: int, entry_id: str) -> Reason:
@@ -405,7 +434,9 @@ class _Partition:
             f"declared: the levels are {declared}; "
             f"workers started with STREAMS_LEVELS={wanted} handle what is there"
         )
+
         facts = {"levels": self._levels, "workers": []}
+
         return Reason(
             "level-unserved", sentence, self._stream, "", level, entry_id, facts=facts
         )
@@ -417,6 +448,7 @@ class _Partition:
             return None
 
         found = FoundEntry("pending", level, entry_id, fields=fields)
+
         return await self._judge("", found)
 
     async def _judged(self, group: str, place: tuple[int, str]) -> Reason | None:
@@ -428,6 +460,7 @@ class _Partition:
                 found = await self._inspecting.find(self._stream, group, *place)
         except GroupMissing:
             return None
+
         return await self._judge(group, found)
 
     async def _judge(
@@ -450,12 +483,15 @@ class _Partition:
         with contextlib.suppress(GroupMissing):
             level, entry_id = parse_member(head)
             found = await self._inspecting.find(self._stream, group, level, entry_id)
+
             return await self._judge(group, found, with_head=False)
+
         return None
 
     async def _scene(self, group: str) -> GroupState:
         if group not in self._scenes:
             self._scenes[group] = await self._waits.scene(group, self._groups)
+
         return self._scenes[group]
 
 
@@ -474,11 +510,13 @@ def _buried(reason: Reason, state: EntryState) -> Reason:
         "operator, who replays or "
         f"discards it: streams dead show {state.stream} {state.group} {letter.id}"
     )
+
     facts = {
         "error": ident(letter.reason),
         "letter": letter.id,
         "since": letter.died_at,
     }
+
     return replace(reason, event_id=ident(state.event_id), sentence=what, facts=facts)
 
 
@@ -486,6 +524,7 @@ def _together(found: Sequence[Reasons]) -> Reasons:
     """Those of several partitions; where one knows an event, that another does not says nothing."""
     reasons = [reason for part in found for reason in part.reasons]
     known = [reason for reason in reasons if reason.state != "unknown"] or reasons[:1]
+
     return Reasons(
         tuple(known),
         sum(part.more for part in found),

@@ -123,6 +123,7 @@ class AccessStore:
             ("SLOWLOG", "LEN"),
             ("ACL", "DRYRUN", self._broker.user, "FLUSHALL"),
         ]
+
         *replies, beyond, administers, flushes = await self._broker.control.batch(asked)
 
         for name, reply in zip(names, replies, strict=True):
@@ -136,8 +137,10 @@ class AccessStore:
 
         if flushes in (b"OK", "OK"):
             found.excess.append("delete everything (FLUSHALL)")
+
         if not isinstance(administers, AccessDenied):
             found.excess.append("administer the server (SLOWLOG and its like)")
+
         if not isinstance(beyond, AccessDenied):
             found.excess.append("touch keys outside of the namespace")
 

@@ -32,7 +32,13 @@ class CancelStore:
         """Cancel scheduled events, at most ``MOST``; False for one that is not there (any more)."""
         keys = self._keys
         places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
-        reply = await self._link.run(_CANCEL_SCHEDULED, places, by, *members)
+        reply = await self._link.run(
+            _CANCEL_SCHEDULED,
+            places,
+            by,
+            *members,
+        )
+
         return list(map(bool, reply))
 
     async def retrying(
@@ -49,13 +55,21 @@ class CancelStore:
             self._keys.audit(),
             self._keys.config(),
         )
+
         place = LaneKeys.of(self._keys, self._levels, group)
 
         places = (*keys, *place.keys, self._keys.admissions(group))
         asked: Command = (group, PARKED, by, level)
         levels: Command = (WAITING, len(place.levels), *place.levels)
 
-        reply = await self._link.run(_CANCEL, places, *asked, *levels, *entry_ids)
+        reply = await self._link.run(
+            _CANCEL,
+            places,
+            *asked,
+            *levels,
+            *entry_ids,
+        )
+
         return list(map(bool, reply))
 
     async def run_now(self, group: str, name: str, by: str) -> bool:
@@ -68,7 +82,14 @@ class CancelStore:
         """
         waits = self._keys.retry(group) if group else self._keys.scheduled()
         keys = (waits, self._keys.audit())
-        is_due = await self._link.run(_RUN_NOW, keys, group, by, name)
+        is_due = await self._link.run(
+            _RUN_NOW,
+            keys,
+            group,
+            by,
+            name,
+        )
+
         return bool(is_due)
 
     async def find_retrying(
@@ -97,6 +118,7 @@ class CancelStore:
             first += size
 
         found = []
+
         for row, event_id in names.items():
             if place := entry_place(row):
                 found.append((event_id, *place))

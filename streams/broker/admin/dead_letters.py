@@ -77,12 +77,14 @@ class DeadLetterStore:
         """A page of letters with ids above ``after`` ('' for the beginning), oldest first."""
         span = (after_id(after), "+", "COUNT", most)
         rows = await self._link.call("XRANGE", self._dead, *span)
+
         return [_letter(*row) for row in rows]
 
     async def back(self, before: str, most: int) -> list[StoredLetter]:
         """A page of letters with ids below ``before`` ('' for the end), newest first."""
         span = (before_id(before), "-", "COUNT", most)
         rows = await self._link.call("XREVRANGE", self._dead, *span)
+
         return [_letter(*row) for row in rows]
 
     async def newest(self) -> str:
@@ -91,7 +93,13 @@ class DeadLetterStore:
 
     async def get(self, letter_id: str) -> StoredLetter | None:
         """One letter by its id."""
-        rows = await self._link.call("XRANGE", self._dead, letter_id, letter_id)
+        rows = await self._link.call(
+            "XRANGE",
+            self._dead,
+            letter_id,
+            letter_id,
+        )
+
         return _letter(*rows[0]) if rows else None
 
     async def replay(
@@ -109,7 +117,14 @@ class DeadLetterStore:
         ids = [letter.letter_id for letter in letters]
         rate = "" if deed.rate is None else f"{deed.rate:g}"
         asked = (deed.by, deed.where, rate, deed.row)
-        command = _REPLAY.command(keys, self._group, *asked, len(levels), *levels, *ids)
+        command = _REPLAY.command(
+            keys,
+            self._group,
+            *asked,
+            len(levels),
+            *levels,
+            *ids,
+        )
         row, *places = await self._replayed(command)
         deed.row = row.decode()
 
@@ -146,7 +161,12 @@ class DeadLetterStore:
         """One step of a discard: delete letters (at most 1,000); returns how many there were."""
         keys = (self._dead, self._keys.audit())
         asked = (self._group, deed.by, deed.where, deed.row)
-        count, row = await self._link.run(_DISCARD, keys, *asked, *letter_ids)
+        count, row = await self._link.run(
+            _DISCARD,
+            keys,
+            *asked,
+            *letter_ids,
+        )
         deed.row = row.decode()
 
         return int(count)
@@ -157,6 +177,7 @@ def _letter(letter_id: bytes, stored: Sequence[bytes]) -> StoredLetter:
     names = stored[::2]
     count = names.index(b"raw") + 1 if b"raw" in names else len(names)
     own = pairs(stored[: 2 * count])
+
     return StoredLetter(
         letter_id=letter_id.decode(),
         reason=own.get("reason", b"unknown").decode(errors="replace"),

@@ -31,10 +31,18 @@ class DedupIds:
         value = f"{len(event_id.encode())} {event_id} 0 {_ELSEWHERE}"
         key = self._keys.dedup(dedup_id)
         expiry = max(1, round(window * 1000))
-        if await self._link.call("SET", key, value, "NX", "PX", expiry):
+        if await self._link.call(
+            "SET",
+            key,
+            value,
+            "NX",
+            "PX",
+            expiry,
+        ):
             return event_id
 
         found: bytes | None = await self._link.call("GET", key)
+
         return event_id if found is None else event_of(found)
 
     async def all(self) -> list[tuple[str, bytes, int]]:
@@ -59,10 +67,18 @@ class DedupIds:
         """Store the dedup ids of another server; existing ones stay."""
         for dedup_id, value, left in rows:
             key = self._keys.dedup(dedup_id)
-            await self._link.call("SET", key, value, "NX", "PX", left)
+            await self._link.call(
+                "SET",
+                key,
+                value,
+                "NX",
+                "PX",
+                left,
+            )
 
 
 def event_of(value: bytes) -> str:
     """The event id in the value of a dedup id."""
     length, _, rest = value.partition(b" ")
+
     return rest[: int(length)].decode()

@@ -186,6 +186,7 @@ class DiagnosisStore:
             return Denied("info")
 
         found = {}
+
         for line in reply.decode(errors="replace").splitlines():
             name, colon, value = line.partition(":")
             if colon:
@@ -225,6 +226,7 @@ class DiagnosisStore:
         for write, reply in zip(writes, await self._ask(trials), strict=True):
             if isinstance(reply, BrokerError):
                 return Denied("acl|dryrun")
+
             if reply not in (b"OK", "OK"):
                 refused.append(str(write[0]))
 
@@ -235,6 +237,7 @@ class DiagnosisStore:
         before = time.time()
         seconds, micros = await self._link.call("TIME")
         halfway = (before + time.time()) / 2
+
         return int(seconds) + int(micros) / 1e6 - halfway
 
     async def stream(self, name: str, levels: Sequence[int]) -> StreamFacts | Denied:
@@ -255,6 +258,7 @@ class DiagnosisStore:
             questions["content", level] = _WEIGH.command((key,), _WEIGHED)
 
         answers = await labelled_outcomes(self._link, questions)
+
         for label, reply in answers.items():
             part = label[0] if isinstance(label, tuple) else label
             if part not in ("memory", "content") and isinstance(reply, AccessDenied):
@@ -280,6 +284,7 @@ class DiagnosisStore:
         answers = await labelled_outcomes(self._link, plain | scripts)
         if any(isinstance(answers[label], AccessDenied) for label in plain):
             return False
+
         if any(isinstance(answers[label], AccessDenied) for label in scripts):
             facts.denied.add(_SCRIPTS)
 
@@ -290,7 +295,9 @@ class DiagnosisStore:
             label: None if isinstance(answers[label], BrokerError) else answers[label]
             for label in scripts
         }
+
         _read_scheduled(facts, told["scheduled strays"])
+
         for name in names:
             _read_dead(facts, name, told["dead", name])
             _read_rows(facts, name, told["rows", name], told["unreadable", name])
@@ -336,6 +343,7 @@ def _plain_questions(
         "scheduled": ("ZRANGE", keys.scheduled(), 0, _FIRST, "WITHSCORES"),
         "config": ("HGETALL", keys.config()),
     }
+
     for name in names:
         retry = keys.retry(name)
         found["retry type", name] = ("TYPE", retry)
@@ -375,8 +383,10 @@ def _read_levels(
 def _read_weight(facts: StreamFacts, level: int, memory: Any, content: Any) -> None:
     if isinstance(memory, AccessDenied):
         facts.denied.add("memory|usage")
+
     if isinstance(content, AccessDenied):
         facts.denied.add(_SCRIPTS)
+
     if not isinstance(memory, int) or isinstance(content, BrokerError):
         return
 
@@ -396,6 +406,7 @@ def _read_plain(
         for name in fields
         if name.startswith(_DECLARED)
     }
+
     facts.missing = sorted(declared.difference(names))
 
     for name in names:
@@ -443,6 +454,7 @@ def _read_scheduled(facts: StreamFacts, reply: Any) -> None:
         scheduled_stranded=stranded,
         scheduled_unreadable=unreadable,
     )
+
     if unreadable:
         rows = Unreadable("scheduled-fields", unreadable, example)
         facts.unreadable[""] = [rows]
@@ -466,6 +478,7 @@ def _read_rows(facts: StreamFacts, name: str, rows: Any, unreadable: Any) -> Non
     strays = facts.strays.setdefault(name, Strays())
     if rows:
         strays.add(Strays(due_times_stray=rows[0], records_stray=rows[1]))
+
     if unreadable and unreadable[0]:
         facts.unreadable[name] = read_unreadable(unreadable)
 

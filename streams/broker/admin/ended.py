@@ -26,4 +26,5 @@ class EndedSessions:
     async def is_over(self, ident: str) -> bool:
         """Whether a session was ended. One command."""
         key = ended_session_key(self._broker.namespace, ident)
+
         return bool(await self._broker.control.call("EXISTS", key))

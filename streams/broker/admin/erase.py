@@ -53,7 +53,13 @@ class EraseStore:
         erased = 0
 
         for part in parts(entry_ids, _PAGE):
-            count, row = await self._link.run(_ERASE, keys, by, self._row, *part)
+            count, row = await self._link.run(
+                _ERASE,
+                keys,
+                by,
+                self._row,
+                *part,
+            )
             erased += int(count)
             self._row = row.decode()
 

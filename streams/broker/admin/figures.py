@@ -66,7 +66,14 @@ class FigureStore:
 
         grown = flat({name: amount for name, amount in amounts.items() if amount})
         keys.append(self._workers)
-        await self._broker.shared.run(_COUNT, keys, *kept, worker, note, *grown)
+        await self._broker.shared.run(
+            _COUNT,
+            keys,
+            *kept,
+            worker,
+            note,
+            *grown,
+        )
 
     async def workers(self) -> dict[str, dict[str, Any]]:
         """The last note of each worker of the group, by name. One command."""
@@ -87,6 +94,7 @@ class FigureStore:
         replies = iter(await self._hashes(keys))
         notes = said_by_workers(next(replies))
         figures = {}
+
         for span, numbers in wanted.items():
             figures[span] = [_counts(next(replies)) for _ in numbers]
 
@@ -98,6 +106,7 @@ class FigureStore:
         The figures of an idle span are empty.
         """
         keys = [self._key(span, number) for number in numbers]
+
         return [_counts(reply) for reply in await self._hashes(keys)]
 
     def _key(self, span: int, number: int) -> str:

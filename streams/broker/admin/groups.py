@@ -70,6 +70,7 @@ class GroupStore:
         """
         keys = self._keys
         lanes: list[str] = []
+
         for level in self._levels:
             lanes += (keys.lane(group, level), keys.ring(group, level))
 
@@ -106,6 +107,7 @@ class GroupStore:
         queues = self._keys.queues(group)
         prefix = self._keys.queue_prefix(group)
         found: list[str] = []
+
         async for page in pages(self._link, ("HSCAN", queues), ("COUNT", _SLICE)):
             found += [prefix + name.decode() for name in page[::2]]
 

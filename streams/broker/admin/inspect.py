@@ -15,6 +15,7 @@ from streams.broker.admin.replies import (
     ConsumerReply,
     GroupReply,
     after_id,
+    by_group,
     consumers_of,
     groups_of,
     labelled_replies,
@@ -193,6 +194,7 @@ class StatusStore:
             listed = await self._index_beside(of_all, is_needed=not beside)
 
         own_levels = {int(row) for row in beside if _LEVEL.fullmatch(row)}
+
         return sorted({*own_levels, *_streams(listed).get(stream, ())})
 
     async def _index_beside(
@@ -209,11 +211,13 @@ class StatusStore:
             return ()
 
         rows: Iterable[bytes] = reply[0]
+
         return rows
 
     async def partitions(self, stream: str) -> Partitions:
         """How a stream is partitioned. One command."""
         key = self._broker.keys(stream).partitions()
+
         return Partitions.parse(await self._link.call("GET", key))
 
     async def existing(self, stream: str) -> list[int]:
@@ -242,26 +246,26 @@ class StatusStore:
             "paused": ("HGETALL", keys.paused()),
             "undeclared": probe(keys, levels),
         }
+
         for level in levels:
             questions["length", level] = ("XLEN", keys.level(level))
             questions["groups", level] = ("XINFO", "GROUPS", keys.level(level))
 
         replies = await labelled_replies(self._link, questions, _GONE)
         stored = {level: replies["length", level] or 0 for level in levels}
-        by_group: dict[str, dict[int, GroupReply]] = {}
-        for level in levels:
-            for info in groups_of(replies["groups", level]):
-                by_group.setdefault(info.name, {})[level] = info
+        found = by_group({level: replies["groups", level] for level in levels})
 
         groups = []
-        for group, infos in sorted(by_group.items()):
-            is_only = len(by_group) == 1
+
+        for group, infos in sorted(found.items()):
+            is_only = len(found) == 1
             status = await self._group(keys, group, infos, stored, is_only=is_only)
             groups.append(status)
 
         undeclared = await stored_there(
             self._tolerantly, keys, levels, replies["undeclared"]
         )
+
         return StreamStatus(
             stream=name,
             stored=stored,
@@ -275,6 +279,7 @@ class StatusStore:
         """Entries per undeclared level. One command, two if there are such levels."""
         keys = self._broker.keys(name)
         answer = (await self._tolerantly([probe(keys, levels)]))[0]
+
         return await stored_there(self._tolerantly, keys, levels, answer)
 
     async def _tolerantly(self, commands: list[Command]) -> list[Any]:
@@ -361,6 +366,7 @@ class StatusStore:
         found = FoundEntry("unknown", level, entry_id, record=replies["record"] or b"")
         if replies["stored"]:
             found.fields = replies["stored"][0][1]
+
         if replies["pending"]:
             return _pending_entry(found, replies)
 
@@ -386,6 +392,7 @@ class StatusStore:
         """A delayed event by its event id. One command."""
         members = [f"{level}|{event_id}" for level in levels]
         found = await self.scheduled_many(stream, members)
+
         return next(iter(found.values()), None)
 
     async def scheduled_many(
@@ -435,6 +442,7 @@ class StatusStore:
         """The fields of one stored entry; None if it is not there. One command."""
         key = self._broker.keys(stream).level(level)
         rows = await self._link.call("XRANGE", key, entry_id, entry_id)
+
         return rows[0][1] if rows else None
 
     async def scan(
@@ -446,6 +454,7 @@ class StatusStore:
         """
         key = self._broker.keys(stream).level(level)
         rows = await self._link.call("XRANGE", key, after_id(after), "+", "COUNT", most)
+
         return [(entry_id.decode(), fields) for entry_id, fields in rows]
 
     async def walk(

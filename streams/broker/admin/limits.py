@@ -57,6 +57,7 @@ class LimitStore:
         Returns the Unix time (s) of the end.
         """
         keys = (f"{self._prefix}{limit}={key}",)
+
         return (
             float(await self._link.run(_THROTTLE, keys, round(seconds * 1000))) / 1000
         )
@@ -74,6 +75,7 @@ class LimitStore:
         before: bytes = await self._link.run(
             _SET_LIMIT, (self._hash, self._audit), name, text, by, self._group
         )
+
         return before.decode()
 
     async def hasten(self, name: str) -> int:
@@ -107,7 +109,12 @@ class LimitStore:
         parts = [real(part) / 1e6 for part in text.split()]
         if len(parts) != 5:
             # The scripts ignore such a state too.
-            return KeyState(limit, key, 0.0, 0.0)
+            return KeyState(
+                limit,
+                key,
+                0.0,
+                0.0,
+            )
 
         _, reserved, late, throttled, _ = parts
         now = self._clock.now()

@@ -87,6 +87,7 @@ class Listing:
         """Entries that wait for a retry, a limit or the end of a pause; the next one first."""
         due_times = await self._due_times(self._keys.retry(group), first, most)
         found = []
+
         for row, due in due_times.items():
             if place := entry_place(row):
                 found.append(Listed(*place, due=due))
@@ -109,13 +110,24 @@ class Listing:
             consumer: only its entries; '' for those of all.
         """
         key = self._keys.level(level)
-        command = pending_command(key, group, after, most, consumer)
+        command = pending_command(
+            key,
+            group,
+            after,
+            most,
+            consumer,
+        )
 
         try:
             page = pending_of(await self._link.call(*command))
             rows = [row for row in page if row.consumer not in RESTING]
             if len(page) == most and len(rows) < most:
-                rows = await self._by_consumer(key, group, after, most)
+                rows = await self._by_consumer(
+                    key,
+                    group,
+                    after,
+                    most,
+                )
         except GroupMissing:
             return []
 
@@ -141,27 +153,52 @@ class Listing:
         workers = [name for name in pending if name not in RESTING]
         workers.sort(key=lambda name: -pending[name])
         commands = [
-            pending_command(key, group, after, most, name)
+            pending_command(
+                key,
+                group,
+                after,
+                most,
+                name,
+            )
             for name in workers[:_MOST_CONSUMERS]
         ]
+
         found: list[PendingReply] = []
+
         for reply in await replies_of(self._link, commands):
             found += pending_of(reply)
 
         found.sort(key=lambda row: entry_order(row.entry_id))
+
         return found[:most]
 
     async def stored(self, level: int, after: str, most: int) -> list[Listed]:
         """Every stored entry of one level, the oldest first, with ids above ``after``."""
         key = self._keys.level(level)
         first = after_id(after)
-        rows = await self._link.call("XRANGE", key, first, "+", "COUNT", most)
+        rows = await self._link.call(
+            "XRANGE",
+            key,
+            first,
+            "+",
+            "COUNT",
+            most,
+        )
+
         return [Listed(level, ident.decode(), fields=fields) for ident, fields in rows]
 
     async def newest(self, level: int, most: int) -> list[Listed]:
         """Every stored entry of one level, the newest first."""
         key = self._keys.level(level)
-        rows = await self._link.call("XREVRANGE", key, "+", "-", "COUNT", most)
+        rows = await self._link.call(
+            "XREVRANGE",
+            key,
+            "+",
+            "-",
+            "COUNT",
+            most,
+        )
+
         return [Listed(level, ident.decode(), fields=fields) for ident, fields in rows]
 
     async def audit(self, before: str, most: int) -> list[tuple[str, dict[str, str]]]:
@@ -170,7 +207,15 @@ class Listing:
             return []  # Nothing is below 0-0, and the server refuses such a range.
 
         key, last = self._keys.audit(), before_id(before)
-        rows = await self._link.call("XREVRANGE", key, last, "-", "COUNT", most)
+        rows = await self._link.call(
+            "XREVRANGE",
+            key,
+            last,
+            "-",
+            "COUNT",
+            most,
+        )
+
         return [(ident.decode(), texts(fields)) for ident, fields in rows]
 
     async def cancelled(self, names: Collection[str]) -> tuple[str, float] | None:
@@ -196,13 +241,26 @@ class Listing:
     async def write_audit(self, **facts: str) -> None:
         """Record an action that changed nothing of the stream, e.g. that a body was shown."""
         key, trimmed = self._keys.audit(), ("MAXLEN", "~", _MOST_AUDIT_ROWS)
-        await self._link.call("XADD", key, *trimmed, "*", *flat(facts))
+        await self._link.call(
+            "XADD",
+            key,
+            *trimmed,
+            "*",
+            *flat(facts),
+        )
 
     async def _due_times(self, key: str, first: int, most: int) -> dict[bytes, float]:
         """Member to due time in Unix seconds, the first one first."""
         last = first + most - 1
-        reply = await self._link.call("ZRANGE", key, first, last, "WITHSCORES")
+        reply = await self._link.call(
+            "ZRANGE",
+            key,
+            first,
+            last,
+            "WITHSCORES",
+        )
         rows = zip(reply[::2], reply[1::2], strict=True)
+
         return {member: float(due) / 1000 for member, due in rows}
 
     async def _with_fields(self, rows: Iterable[Listed]) -> list[Listed]:
@@ -212,6 +270,7 @@ class Listing:
             ("XRANGE", self._keys.level(row.level), row.place, row.place)
             for row in rows
         ]
+
         found = []
 
         for row, reply in zip(

@@ -54,23 +54,21 @@ class Oldest:
             key = keys.level(level)
             after = f"({info.last_id}"
             questions["unread", level] = ("XRANGE", key, after, before, "COUNT", 1)
-            lined_up = ("XPENDING", key, group, "-", before, 1, WAITING)
-            questions["lined up", level] = lined_up
+            waiting = ("XPENDING", key, group, "-", before, 1, WAITING)
+            questions["lined up", level] = waiting
 
         replies = await labelled_replies(self._link, questions, GONE)
-        found: list[Ref] = []
-        for row in replies["retry"] or ():
-            if place := entry_place(row):
-                found.append(place)
+        found = [*filter(None, map(entry_place, replies["retry"] or ()))]
 
         for level in infos:
             unread = replies["unread", level] or ()
+            lined_up = pending_of(replies["lined up", level])
             found += [(level, entry_id.decode()) for entry_id, _ in unread]
-            for entry in pending_of(replies["lined up", level]):
-                found.append((level, entry.entry_id))
+            found += [(level, entry.entry_id) for entry in lined_up]
 
         queues = texts(replies["queues"][1]) if replies["queues"] else {}
         found += await self._first_in_queues(group, queues, before_ms)
+
         return list(dict.fromkeys(found))
 
     async def _first_in_queues(

@@ -27,7 +27,14 @@ class PauseStore:
 
     async def pause(self, scope: str, by: str, reason: str) -> tuple[bool, bytes]:
         """Write a pause down; False and the older one if the scope is paused already."""
-        new, value = await self._link.run(_PAUSE, self._places, scope, by, reason)
+        new, value = await self._link.run(
+            _PAUSE,
+            self._places,
+            scope,
+            by,
+            reason,
+        )
+
         return bool(new), value
 
     async def resume(
@@ -37,7 +44,13 @@ class PauseStore:
 
         Returns those that ended, and those that go on.
         """
-        ended, others = await self._link.run(_RESUME, self._places, by, *scopes)
+        ended, others = await self._link.run(
+            _RESUME,
+            self._places,
+            by,
+            *scopes,
+        )
+
         return stored_pauses(ended), stored_pauses(others)
 
     async def all(self) -> list[StoredPause]:

@@ -37,6 +37,7 @@ class ProbeStore:
             for stream, group, levels in places
             for level in levels
         ]
+
         self._link = broker.link()
 
     async def probe(self, within: float) -> list[str]:
@@ -55,12 +56,14 @@ class ProbeStore:
             ("XPENDING", self._broker.keys(stream).level(level), group)
             for stream, group, level in self._places
         ]
+
         replies = await self._link.batch(commands, within=within)
         wrong = []
 
         for (stream, group, level), reply in zip(self._places, replies, strict=True):
             if isinstance(reply, BrokerUnavailable):
                 raise reply
+
             if isinstance(reply, BrokerError):
                 wrong.append(f"{stream}/{group} level {level}: {_said(reply)}")
 

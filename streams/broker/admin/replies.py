@@ -77,7 +77,20 @@ def groups_of(reply: Iterable[Any] | None) -> list[GroupReply]:
             lag=row.get("lag"),
             read=row.get("entries-read"),
         )
+
         found.append(info)
+
+    return found
+
+
+def by_group(
+    replies: Mapping[int, Iterable[Any] | None],
+) -> dict[str, dict[int, GroupReply]]:
+    """The rows of each group by level, from the reply to ``XINFO GROUPS`` of each level."""
+    found: dict[str, dict[int, GroupReply]] = {}
+    for level, rows in replies.items():
+        for info in groups_of(rows):
+            found.setdefault(info.name, {})[level] = info
 
     return found
 
@@ -109,6 +122,7 @@ def pending_command(
 ) -> Command:
     """Ask for pending entries above the id ``after``, of all consumers or of one."""
     command = ("XPENDING", key, group, after_id(after), "+", most)
+
     return (*command, consumer) if consumer else command
 
 
@@ -125,6 +139,7 @@ def before_id(entry_id: str) -> str:
 def next_id(entry_id: str) -> str:
     """The smallest id above an entry id."""
     milliseconds, sequence = entry_order(entry_id)
+
     return f"{milliseconds}-{sequence + 1}"
 
 
@@ -149,6 +164,7 @@ async def replies_of(
         return []
 
     replies = await link.batch(commands, within=within)
+
     for i, reply in enumerate(replies):
         if isinstance(reply, tolerated):
             replies[i] = None
@@ -181,6 +197,7 @@ async def labelled_replies(
 ) -> dict[Label, Any]:
     """Send labelled commands as ``replies_of`` does, and return the replies by label."""
     replies = await replies_of(link, list(questions.values()), tolerated)
+
     return dict(zip(questions, replies, strict=True))
 
 
@@ -189,6 +206,7 @@ async def labelled_outcomes(
 ) -> dict[Label, Any]:
     """Send labelled commands as ``outcomes_of`` does, and return the replies by label."""
     replies = await outcomes_of(link, list(questions.values()))
+
     return dict(zip(questions, replies, strict=True))
 
 

@@ -131,7 +131,15 @@ class StrayStore:
             keys.admissions(group),
         )
 
-        return _PENDING.command(places, *self._slice(group, level, after, by))
+        return _PENDING.command(
+            places,
+            *self._slice(
+                group,
+                level,
+                after,
+                by,
+            ),
+        )
 
     def rows(
         self, group: str, rank: int = 0, cursor: str = "0", by: str = ""
@@ -140,13 +148,29 @@ class StrayStore:
         keys = self._keys
         streams = map(keys.level, self._levels)
         places = (keys.retry(group), keys.attempts(group), keys.audit(), *streams)
-        return _ROWS.command(places, group, rank, cursor, SLICE, by, *self._levels)
+
+        return _ROWS.command(
+            places,
+            group,
+            rank,
+            cursor,
+            SLICE,
+            by,
+            *self._levels,
+        )
 
     def scheduled(self, rank: int = 0, cursor: str = "0", by: str = "") -> Command:
         """A slice of the delayed events."""
         keys = self._keys
         places = (keys.scheduled(), keys.scheduled_fields(), keys.audit())
-        return _SCHEDULED.command(places, rank, cursor, SLICE, by)
+
+        return _SCHEDULED.command(
+            places,
+            rank,
+            cursor,
+            SLICE,
+            by,
+        )
 
     def unreadable(
         self, group: str, places: Sequence[str] = (), by: str = ""
@@ -160,6 +184,7 @@ class StrayStore:
         """
         keys = self._keys
         lanes: list[str] = []
+
         for level in self._levels:
             lanes += (keys.lane(group, level), keys.ring(group, level))
 
@@ -178,13 +203,29 @@ class StrayStore:
         )
 
         starts = places or ["0"] * (_KINDS_OF_ROWS + len(lanes))
-        return _UNREADABLE.command(names, group, by, SLICE, *starts)
+
+        return _UNREADABLE.command(
+            names,
+            group,
+            by,
+            SLICE,
+            *starts,
+        )
 
     def orphans(self, group: str, level: int, after: str = "", by: str = "") -> Command:
         """A slice of the entries of a level, with ids above ``after``."""
         keys = self._keys
         places = (keys.level(level), keys.retry(group), keys.config(), keys.audit())
-        return _ORPHANS.command(places, *self._slice(group, level, after, by))
+
+        return _ORPHANS.command(
+            places,
+            *self._slice(
+                group,
+                level,
+                after,
+                by,
+            ),
+        )
 
     def _slice(self, group: str, level: int, after: str, by: str) -> Command:
         return (group, PARKED, level, self._silence, after_id(after), SLICE, by)
@@ -205,15 +246,30 @@ class StrayStore:
 
         for group, level in groups:
             levels_of.setdefault(group, []).append(level)
-            async for gone, lost in self._by_id(self.pending, group, level, by):
+            async for gone, lost in self._by_id(
+                self.pending,
+                group,
+                level,
+                by,
+            ):
                 found.payloads_gone += gone
                 found.due_times_lost += lost
 
-            async for count, _ in self._by_id(self.orphans, group, level, by):
+            async for count, _ in self._by_id(
+                self.orphans,
+                group,
+                level,
+                by,
+            ):
                 found.orphaned += count
 
         for group, levels in sorted(levels_of.items()):
-            await self._walk_unreadable(found, group, levels, by)
+            await self._walk_unreadable(
+                found,
+                group,
+                levels,
+                by,
+            )
             async for stray, records, *_ in self._by_rank(
                 partial(self.rows, group), by
             ):
@@ -237,7 +293,14 @@ class StrayStore:
         """The replies to a question that goes on behind the last id of each reply."""
         after: str | None = ""
         while after is not None:
-            *counts, last = await self._link.call(*ask(group, level, after, by))
+            *counts, last = await self._link.call(
+                *ask(
+                    group,
+                    level,
+                    after,
+                    by,
+                )
+            )
             yield counts
             after = last.decode() or None
 
@@ -273,7 +336,12 @@ class StrayStore:
     async def _mend_lanes(self, group: str, levels: Sequence[int]) -> None:
         """Restore the next entry of each order key, and missing rows of the order."""
         rules = self._keys.rules(group)
-        declared = await self._link.call("HMGET", rules, "order_by", "fair_by")
+        declared = await self._link.call(
+            "HMGET",
+            rules,
+            "order_by",
+            "fair_by",
+        )
         order, fair = (_listed(text) for text in declared)
         lanes = Lanes(order_by=order, fair_by=fair)
         mending = LaneRepair(

@@ -40,6 +40,7 @@ async def stored_there(
     others = _others(levels)
     lengths = await ask([("XLEN", keys.level(level)) for level in others])
     found = {}
+
     for level, length in zip(others, lengths, strict=True):
         if isinstance(length, int) and length > 0:
             found[level] = length

@@ -47,8 +47,6 @@ class GroupState:
         ranked: the levels that ranks in such rows stand for.
         limits: names of its limits.
         queues: ``name=key`` to the concurrency, of queues for a slot; 200 of them at most.
-        all_levels: those of the stream, highest first.
-        is_only: no other group reads the stream, and finished events are deleted.
         swept_at: Unix time (s) of the last sweep of a reclaimer; 0.0 if there was none for
             about a minute.
     """
@@ -63,8 +61,6 @@ class GroupState:
     fair_by: tuple[str, ...]
     limits: tuple[str, ...]
     queues: Mapping[str, int]
-    all_levels: tuple[int, ...]
-    is_only: bool
     orders: tuple[tuple[str, ...], ...] = ()
     ranked: tuple[str, ...] = ()
     swept_at: float = 0.0

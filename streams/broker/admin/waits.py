@@ -9,8 +9,8 @@ from streams.broker.admin.inspect import FoundEntry
 from streams.broker.admin.pauses import stored_pauses
 from streams.broker.admin.replies import (
     GroupReply,
+    by_group,
     consumers_of,
-    groups_of,
     labelled_replies,
     pending_of,
     replies_of,
@@ -79,22 +79,16 @@ class Waits:
             level: ("XINFO", "GROUPS", self._keys.level(level))
             for level in self._levels
         }
-        replies = await labelled_replies(self._link, questions, GONE)
-        found: dict[str, dict[int, GroupReply]] = {}
-        for level, rows in replies.items():
-            for info in groups_of(rows):
-                found.setdefault(info.name, {})[level] = info
 
-        return found
+        return by_group(await labelled_replies(self._link, questions, GONE))
 
     async def scene(
         self, group: str, groups: Mapping[str, Mapping[int, GroupReply]]
     ) -> GroupState:
-        """The state of a group. Eight commands and two per level, in one round trip."""
+        """The state of a group. Seven commands and two per level, in one round trip."""
         keys = self._keys
         questions: dict[Hashable, Command] = {
             "paused": ("HGETALL", keys.paused()),
-            "retention": ("HGET", keys.config(), "retention"),
             "rules": ("HGETALL", keys.rules(group)),
             "workers": ("HGETALL", keys.workers(group)),
             "leases": ("HGETALL", keys.leases(group)),
@@ -118,6 +112,7 @@ class Waits:
             level: LevelFacts(info.last_id, info.lag, replies["lined up", level] or 0)
             for level, info in groups.get(group, {}).items()
         }
+
         leases = leases_of(replies["leases"])
         notes = said_by_workers(replies["workers"] or ())
 
@@ -126,14 +121,17 @@ class Waits:
             group=group,
             now=now,
             pauses=stored_pauses(replies["paused"] or []),
-            workers=workers_of(notes, consumers, leases, now),
+            workers=workers_of(
+                notes,
+                consumers,
+                leases,
+                now,
+            ),
             levels=levels,
             order_by=_listed(rules.get("order_by", "")),
             fair_by=_listed(rules.get("fair_by", "")),
             limits=_limit_names(texts(replies["limits"])),
             queues=_concurrencies(replies["queues"]),
-            all_levels=self._levels,
-            is_only=len(groups) == 1 and replies["retention"] != b"fanout",
             orders=_orders(rules),
             ranked=_listed(rules.get("levels", "")),
             swept_at=real(replies["swept"]) / 1000,
@@ -156,6 +154,7 @@ class Waits:
             "ahead": self._ahead(scene, found, found.level),
             "turns": ("ZCARD", keys.ring(group, found.level)),
         }
+
         for order in orders:
             questions["head", order] = ("HGET", keys.heads(group), order or "")
             questions["behind", order] = self._behind(group, order or "")
@@ -168,7 +167,12 @@ class Waits:
             questions["limit", name] = ("GET", keys.limit_prefix(group) + name)
 
         replies = await labelled_replies(self._link, questions, GONE)
-        line = _line(scene, found, orders, replies)
+        line = _line(
+            scene,
+            found,
+            orders,
+            replies,
+        )
         ahead = replies["ahead"] or 0
         throttled = {name: _throttled(replies["limit", name]) for name in names}
 
@@ -179,7 +183,12 @@ class Waits:
             behind=line.behind,
             ahead=len(ahead) if isinstance(ahead, list) else ahead,
             turns=max(0, (replies["turns"] or 0) - 1),
-            queue=await self._first_queue(scene, place, names, replies),
+            queue=await self._first_queue(
+                scene,
+                place,
+                names,
+                replies,
+            ),
             has_slot=any(replies["slot", name] is not None for name in names),
             throttled={
                 name: until for name, until in throttled.items() if until > scene.now
@@ -193,7 +202,13 @@ class Waits:
             is_unread = facts is not None and found.state == "pending"
             last = facts.last_read if facts and is_unread else found.entry_id
             key = self._keys.level(level)
-            return _AHEAD.command((key,), last, found.entry_id, MOST_COUNTED)
+
+            return _AHEAD.command(
+                (key,),
+                last,
+                found.entry_id,
+                MOST_COUNTED,
+            )
 
         fair = ""
         if not _is_for_others(scene, found):
@@ -201,12 +216,14 @@ class Waits:
 
         lane = self._keys.lane(scene.group, level)
         first, last = f"[{fair}\1", f"({fair}\1{_sortable(found.entry_id)}"
+
         return ("ZRANGEBYLEX", lane, first, last, "LIMIT", 0, MOST_COUNTED)
 
     def _behind(self, group: str, order: str) -> Command:
         """Ask for the entries behind the one of a key that is next."""
         behind = self._keys.behind(group)
         first, last = f"[{order}\1", f"({order}\2"
+
         return ("ZRANGEBYLEX", behind, first, last, "LIMIT", 0, MOST_COUNTED)
 
     async def _first_queue(
@@ -219,7 +236,12 @@ class Waits:
         for name in names:
             rank = replies["rank", name]
             if rank is not None:
-                return await self._queue(scene, name, rank, place)
+                return await self._queue(
+                    scene,
+                    name,
+                    rank,
+                    place,
+                )
 
         return None
 
@@ -237,6 +259,7 @@ class Waits:
         }
 
         replies = await labelled_replies(self._link, questions, GONE)
+
         return Queue(
             name=name,
             rank=rank,
@@ -256,6 +279,7 @@ class Waits:
             ("XPENDING", self._keys.level(level), group, entry_id, entry_id, 1)
             for level, entry_id in since
         ]
+
         replies = await replies_of(self._link, questions, GONE)
         found = []
 
@@ -267,6 +291,7 @@ class Waits:
                 worker=entry.consumer if entry else "",
                 silent=entry.silent if entry else 0.0,
             )
+
             found.append(holder)
 
         return found
@@ -279,6 +304,7 @@ def _listed(text: str) -> tuple[str, ...]:
 def _limit_names(rules: Mapping[str, str]) -> tuple[str, ...]:
     """Names of limits, from rules for ``name``, ``name=key`` and ``name:declared``."""
     names = (rule.partition(":")[0].partition("=")[0] for rule in rules)
+
     return tuple(dict.fromkeys(names))
 
 
@@ -286,6 +312,7 @@ def _concurrencies(reply: Sequence[Any] | None) -> dict[str, int]:
     """Queue to its concurrency, from a page of ``HSCAN``; queues without one are left out."""
     rows = texts(reply[1]) if reply else {}
     numbers = {name: whole(text) for name, text in rows.items()}
+
     return {name: number for name, number in numbers.items() if number}
 
 
@@ -293,6 +320,7 @@ def _orders(rules: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """The declared order first, then those by which events were lined up before."""
     declared = [rules.get("order_by", "")]
     before = [way.partition("|")[0] for way in rules.get("ways", "").split(";")]
+
     return tuple(dict.fromkeys(map(_listed, declared + before)))
 
 
@@ -303,6 +331,7 @@ def _order_keys(scene: GroupState, found: FoundEntry) -> list[str | None]:
 
     orders = scene.orders if _is_lined_up(found) else (scene.order_by,)
     keys = (Lanes(order_by=order).order_key(found.fields) for order in orders or ((),))
+
     return list(dict.fromkeys(keys))
 
 
@@ -347,6 +376,7 @@ def _is_lined_up(found: FoundEntry) -> bool:
 def _is_for_others(scene: GroupState, found: FoundEntry) -> bool:
     """Whether an entry is a replay for another group, which this one skips."""
     group: bytes = pairs(found.fields).get("group", b"")
+
     return group.decode("utf-8", "replace") not in ("", scene.group)
 
 
@@ -376,6 +406,7 @@ def _candidates(scene: GroupState, found: FoundEntry) -> list[str]:
 def _throttled(state: bytes | None) -> float:
     """The Unix time (s) until which a key is throttled: the fourth part of a limit's state."""
     parts = (state or b"").split()
+
     return real(parts[3]) / 1e6 if len(parts) == 5 else 0.0
 
 

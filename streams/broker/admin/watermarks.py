@@ -56,6 +56,7 @@ class Mark(NamedTuple):
             return self
 
         last = max(self.last, other.last, key=entry_order)
+
         return Mark(last, max(self.added, other.added))
 
     def loss(self, now: Mark | None) -> Loss | None:
@@ -155,6 +156,7 @@ def _told(place: str, loss: Loss) -> str:
         where, what = f"level {rest}", "event"
 
     count = counted(max(loss.count, 1), what)
+
     return f"{where}: at least {count} up to {loss.had}; {now}"
 
 
@@ -230,6 +232,7 @@ class WatermarkStore:
             return {}
 
         due = datetime.fromtimestamp(event.due, UTC)
+
         return {SCHEDULED: Loss(f"{due:%Y-%m-%d %H:%M:%S} UTC", "", 1)}
 
     async def written(self) -> tuple[Marks, Losses]:
@@ -275,11 +278,13 @@ class WatermarkStore:
             place: _joined(loss, known.get(place), now, by)
             for place, loss in losses.items()
         }
+
         key = self._keys.watermarks()
         commands: list[Command] = [
             ("HSET", key, _LOST + place, orjson.dumps(asdict(loss)))
             for place, loss in told.items()
         ]
+
         fresh = {}
         replies = await replies_of(self._link, commands)
 
@@ -293,6 +298,7 @@ class WatermarkStore:
     async def losses(self) -> Losses:
         """The reported losses, and the present ones. Commands: one, and one per mark."""
         marks, told = await self.written()
+
         return compared(marks, await self.look(marks)) | told
 
     async def dismiss(self, by: str) -> int:
@@ -332,6 +338,7 @@ class WatermarkStore:
             return ("XINFO", "STREAM", self._keys.dead(rest))
 
         key = self._keys.level(int(rest.rpartition(":")[2]))
+
         return ("XINFO", "GROUPS" if kind == "read" else "STREAM", key)
 
 
