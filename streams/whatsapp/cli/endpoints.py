@@ -1,4 +1,4 @@
-"""``streams whatsapp endpoints``: where tenants are told what became of their messages."""
+"""``streams whatsapp endpoints``: the addresses that are told the states of messages."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from streams.cli.common import (
-    AsJson,
-    Namespace,
-    Url,
     cell,
-    connected,
     examples,
     moment,
-    run,
     say,
     stdout,
     table,
     write_json,
 )
+from streams.cli.options import OnServer, Server, with_options
 
 if TYPE_CHECKING:
     from streams.whatsapp.outbox.endpoints import Endpoint, Endpoints
@@ -32,28 +28,27 @@ app = typer.Typer(
 Ident = Annotated[str, typer.Argument(metavar="ENDPOINT", show_default=False)]
 
 
-def _ask(
-    url: str | None, namespace: str | None, act: Callable[[Endpoints], Awaitable[T]]
-) -> T:
+def _ask(at: Server, act: Callable[[Endpoints], Awaitable[T]]) -> T:
     from streams.whatsapp import WhatsAppSettings
     from streams.whatsapp.outbox.endpoints import Endpoints
 
-    async def main() -> T:
-        async with connected(url, namespace) as pipeline:
-            return await act(Endpoints(pipeline, WhatsAppSettings.from_env()))
-
-    return run(main)
+    return at.ask(
+        lambda pipeline: act(Endpoints(pipeline, WhatsAppSettings.from_env()))
+    )
 
 
 @app.command(
     "add",
     help="Tell a tenant at this address."
-    "\n\nhttps on port 443 and public addresses only, unless STREAMS_WHATSAPP_WEBHOOK_ALLOW names the host. Secrets are"
-    " made from STREAMS_WHATSAPP_WEBHOOK_KEY; the one of the new endpoint is printed."
+    "\n\nhttps on port 443 and public addresses only, unless"
+    " STREAMS_WHATSAPP_WEBHOOK_ALLOW names the host. Secrets are made from"
+    " STREAMS_WHATSAPP_WEBHOOK_KEY; the one of the new endpoint is printed."
     + examples(
-        "streams whatsapp endpoints add acme https://acme.example/hooks --event message.failed"
+        "streams whatsapp endpoints add acme https://acme.example/hooks"
+        " --event message.failed"
     ),
 )
+@with_options
 def add(
     tenant: Annotated[str, typer.Argument(show_default=False)],
     address: Annotated[str, typer.Argument(metavar="URL", show_default=False)],
@@ -62,22 +57,17 @@ def add(
         list[str] | None,
         typer.Option("--event", help="Only this; repeatable.", show_default="all"),
     ] = None,
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnServer,
 ) -> None:
     """Add an endpoint."""
+    from streams.whatsapp.outbox.endpoints import TOLD
 
     async def act(endpoints: Endpoints) -> tuple[Endpoint, str]:
-        made = await (
-            endpoints.add(tenant, address, event)
-            if event
-            else endpoints.add(tenant, address)
-        )
+        made = await endpoints.add(tenant, address, event or TOLD)
         return made, endpoints.secrets(made)[0]
 
-    made, secret = _ask(url, namespace, act)
-    if as_json:
+    made, secret = _ask(at, act)
+    if at.as_json:
         write_json({"endpoint": made.as_record(), "secret": secret})
     else:
         say(f"added {made.id}; its secret is {secret}")
@@ -88,61 +78,56 @@ def add(
     help="Show the endpoints."
     + examples("streams whatsapp endpoints ls --tenant acme"),
 )
+@with_options
 def ls(
     *,
     tenant: Annotated[
         str, typer.Option("--tenant", help="Only of this one.", show_default=False)
     ] = "",
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnServer,
 ) -> None:
     """Show endpoints."""
-    found = _ask(url, namespace, lambda endpoints: endpoints.all(tenant))
-    if as_json:
+    found = _ask(at, lambda endpoints: endpoints.all(tenant))
+    if at.as_json:
         write_json({"endpoints": [endpoint.as_record() for endpoint in found]})
         return
+
     shown = table("ENDPOINT", "TENANT", "URL", "EVENTS", "FAILING SINCE", "DISABLED")
     for one in found:
+        events = ", ".join(one.events)
         since = moment(one.failing_since) if one.failing_since else ""
-        shown.add_row(
-            *map(
-                cell,
-                (
-                    one.id,
-                    one.tenant,
-                    one.url,
-                    ", ".join(one.events),
-                    since,
-                    one.disabled,
-                ),
-            )
-        )
+        facts = (one.id, one.tenant, one.url, events, since, one.disabled)
+        shown.add_row(*map(cell, facts))
+
     stdout().print(shown)
 
 
-@app.command("rm", help="Forget an endpoint; what waits for it is dropped.")
-def rm(ident: Ident, *, url: Url = None, namespace: Namespace = None) -> None:
+@app.command("rm", help="Forget an endpoint and drop the calls that wait for it.")
+@with_options
+def rm(ident: Ident, *, at: Server) -> None:
     """Remove an endpoint."""
-    _ask(url, namespace, lambda endpoints: endpoints.remove(ident))
+    _ask(at, lambda endpoints: endpoints.remove(ident))
     say(f"removed {ident}")
 
 
 @app.command(
     "rotate",
-    help="Make a new secret and print it; for a day calls are signed with the old one, too.",
+    help="Make a new secret and print it;"
+    " for a day calls are signed with the old one, too.",
 )
-def rotate(ident: Ident, *, url: Url = None, namespace: Namespace = None) -> None:
+@with_options
+def rotate(ident: Ident, *, at: Server) -> None:
     """Rotate a secret."""
 
     async def act(endpoints: Endpoints) -> str:
         return endpoints.secrets(await endpoints.rotate(ident))[0]
 
-    say(f"the new secret of {ident} is {_ask(url, namespace, act)}")
+    say(f"the new secret of {ident} is {_ask(at, act)}")
 
 
 @app.command("enable", help="Call an endpoint again that was disabled.")
-def enable(ident: Ident, *, url: Url = None, namespace: Namespace = None) -> None:
+@with_options
+def enable(ident: Ident, *, at: Server) -> None:
     """Enable an endpoint."""
-    _ask(url, namespace, lambda endpoints: endpoints.enable(ident))
+    _ask(at, lambda endpoints: endpoints.enable(ident))
     say(f"enabled {ident}")

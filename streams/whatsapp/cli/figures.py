@@ -1,4 +1,4 @@
-"""``streams whatsapp stats``: how many messages stand where, and what was done, by tenant, instance, day or hour."""
+"""``streams whatsapp stats``: numbers of messages by tenant, instance, day or hour."""
 
 from __future__ import annotations
 
@@ -8,29 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streams.cli.common import (
-    AsJson,
-    Namespace,
-    Url,
-    cell,
-    connected,
-    examples,
-    run,
-    say,
-    stdout,
-    table,
-    write_json,
-)
+from streams.cli.common import cell, examples, say, stdout, table, write_json
+from streams.cli.options import OnServer, with_options
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from streams.pipeline import Pipeline
     from streams.whatsapp.analytics import Figures
 
 HELP = (
     "How many messages stand where, and what was done."
-    "\n\nOver the last days, today included: every tenant, or one tenant by instance, day, or hour of the last day."
-    " Days and hours are UTC. Days are kept for 400 days, hours for 32. The time from queue to provider is exact to a"
-    " quarter."
+    "\n\nOver the last days, today included: every tenant, or one tenant by instance,"
+    " day, or hour of the last day. Days and hours are UTC. Days are kept for 400 days,"
+    " hours for 32. The time from queue to provider is exact to a quarter."
     + examples(
         "streams whatsapp stats",
         "streams whatsapp stats --tenant acme --days 30 --by day",
@@ -39,6 +29,7 @@ HELP = (
 _COUNTS = ("queued", "sent", "delivered", "read", "failed", "retried")
 
 
+@with_options
 def stats(
     *,
     tenant: Annotated[
@@ -53,9 +44,7 @@ def stats(
     by: Annotated[
         Literal["instance", "day", "hour"], typer.Option("--by", help="Of one tenant.")
     ] = "instance",
-    as_json: AsJson = False,
-    url: Url = None,
-    namespace: Namespace = None,
+    at: OnServer,
 ) -> None:
     """Show counts."""
     from streams.whatsapp import Messages, WhatsAppSettings
@@ -64,52 +53,50 @@ def stats(
     if by != "instance" and not tenant:
         raise ConfigurationError("--by is of one tenant: give --tenant")
 
-    async def main() -> tuple[Any, dict[str, Figures]]:
-        async with connected(url, namespace) as pipeline:
-            counts = await Messages(pipeline, WhatsAppSettings.from_env()).counts()
-            last = datetime.fromtimestamp(pipeline.broker.clock.now(), UTC).date()
-            first, analytics = last - timedelta(days=days - 1), Analytics(pipeline)
-            if not tenant:
-                return counts, await analytics.tenants(first, last)
-            if by == "hour":
-                return counts, await analytics.hours(tenant, last)
-            asked = analytics.days if by == "day" else analytics.instances
-            return counts, await asked(tenant, first, last)
+    async def main(pipeline: Pipeline) -> tuple[dict[str, int], dict[str, Figures]]:
+        counts = await Messages(pipeline, WhatsAppSettings.from_env()).counts()
+        last = datetime.fromtimestamp(pipeline.broker.clock.now(), UTC).date()
+        first = last - timedelta(days=days - 1)
+        analytics = Analytics(pipeline)
 
-    counts, rows = run(main)
+        if not tenant:
+            rows = await analytics.tenants(first, last)
+        elif by == "hour":
+            rows = await analytics.hours(tenant, last)
+        elif by == "day":
+            rows = await analytics.days(tenant, first, last)
+        else:
+            rows = await analytics.instances(tenant, first, last)
+
+        return asdict(counts), rows
+
+    counts, rows = at.ask(main)
     whole = total(rows.values())
-    if as_json:
+    if at.as_json:
         figures = {name: _plain(each) for name, each in rows.items()}
-        write_json({"now": asdict(counts), "figures": figures, "total": _plain(whole)})
+        write_json({"now": counts, "figures": figures, "total": _plain(whole)})
         return
-    say(", ".join(f"{count} {name}" for name, count in asdict(counts).items()) + " now")
-    shown = table(
-        (by if tenant else "tenant").upper(),
-        *(f">{name.upper()}" for name in _COUNTS),
-        ">P50",
-        ">P95",
-        "FAILED BECAUSE",
-    )
+
+    say(", ".join(f"{count} {name}" for name, count in counts.items()) + " now")
+    heads = [f">{name.upper()}" for name in (*_COUNTS, "p50", "p95")]
+    shown = table((by if tenant else "tenant").upper(), *heads, "FAILED BECAUSE")
+
     for name, each in [*rows.items(), ("total", whole)]:
-        waits = [each.percentile(share) for share in (0.5, 0.95)]
-        reasons = ", ".join(
-            f"{reason} {count}" for reason, count in each.reasons.most_common(3)
-        )
+        waits = map(each.percentile, (0.5, 0.95))
+        reasons = [f"{reason} {count}" for reason, count in each.reasons.most_common(3)]
         shown.add_row(
             cell(name),
             *(str(getattr(each, count)) for count in _COUNTS),
             *("" if wait is None else f"{wait:g} s" for wait in waits),
-            cell(reasons),
+            cell(", ".join(reasons)),
         )
+
     stdout().print(shown)
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
+    counts = {name: getattr(figures, name) for name in _COUNTS}
     percentiles = {
-        f"p{round(share * 100)}": figures.percentile(share)
-        for share in (0.5, 0.95, 0.99)
+        f"p{percent}": figures.percentile(percent / 100) for percent in (50, 95, 99)
     }
-    return {name: getattr(figures, name) for name in _COUNTS} | {
-        "reasons": dict(figures.reasons),
-        **percentiles,
-    }
+    return {**counts, "reasons": dict(figures.reasons), **percentiles}

@@ -12,10 +12,11 @@ from streams.policy.retry import Retry
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.instances import Instances
 from streams.whatsapp.journal import StatusLog, Tell
+from streams.whatsapp.pausing import resume
 from streams.whatsapp.providers.base import Connection
 from streams.whatsapp.providers.meta_errors import rule_of
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import STREAM, MessageStatus
+from streams.whatsapp.status import MessageStatus
 from streams.whatsapp.suppressions import MARKETING, Suppressions
 
 STATUS_STREAM = "whatsapp-status"
@@ -120,19 +121,7 @@ class Tracker:
             if called not in (one.called, one.id):
                 continue
 
-            await connections.note(
-                one.id,
-                state,
-                "webhook",
-                reason,
-            )
+            await connections.note(one.id, state, "webhook", reason)
             if state is Connection.OPEN:
-                await self._resume(one.id)
-
-    async def _resume(self, instance: str) -> None:
-        """End the breaker's pauses of an instance; those of operators stay."""
-        pauses = self._pipeline.pauses(STREAM, by="webhook")
-        for pause in await pauses.list():
-            scope = (pause.attribute, pause.value)
-            if scope == ("instance", instance) and pause.by == "breaker":
-                await pauses.resume(group=pause.group, instance=instance)
+                # Pauses of operators stay.
+                await resume(self._pipeline, one.id, by="webhook", made_by="breaker")
