@@ -1,150 +1,93 @@
-"""Direct sending: one try without the queue, by request or while the queue is away.
-
-The idempotency keys of messages on both ways keep it to once.
-"""
+"""Direct sending: one try without the queue, by request or while the queue is away."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from streams.broker.admin.dedup import DedupIds
 from streams.errors import InvalidMessage
 from streams.events.event import random_hex
 from streams.pipeline import Pipeline
 from streams.whatsapp.content import Content
-from streams.whatsapp.instances import Instances, Providers
+from streams.whatsapp.idempotency import dedup_id, dedup_ids
+from streams.whatsapp.instances import Providers
 from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.message import Message
 from streams.whatsapp.outcome import Hopeless, Outcome, Sent
 from streams.whatsapp.recipient import Recipient
-from streams.whatsapp.settings import DAY, WhatsAppSettings
-from streams.whatsapp.status import STREAM, MessageStatus
+from streams.whatsapp.settings import DAY
+from streams.whatsapp.status import MessageStatus
 
-_REMEMBERED = 10_000
+if TYPE_CHECKING:
+    from streams.whatsapp.application import Application
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Direct:
     """One message that is sent without the queue.
 
     Attributes:
+        application: of this process.
         to, content: the message.
         tenant, instance: its tenant and its sender.
         key: idempotency key; '' for none.
+        id: of the message.
     """
 
+    application: Application
     to: Recipient
     content: Content
     tenant: str
     instance: str
     key: str = ""
+    id: str = field(default_factory=lambda: random_hex(16))
 
-
-class Sending:
-    """Sends messages without the queue.
-
-    Args:
-        settings: of the application.
-        instances: that send.
-    """
-
-    def __init__(self, settings: WhatsAppSettings, instances: Instances) -> None:
-        self._settings = settings
-        self._instances = instances
-
-    async def reserve(self, pipeline: Pipeline, message: Direct, ident: str) -> str:
+    async def reserve(self, pipeline: Pipeline) -> str:
         """Reserve the idempotency key on the server.
 
-        Returns the id of the message that has the key: ``ident``, or an earlier one.
+        Returns the id of the message that has the key: of this one, or an earlier one.
         """
-        ids = DedupIds(
-            pipeline.broker,
-            pipeline.broker.keys(STREAM),
-        )
-        return await ids.reserve(
-            f"{message.tenant}:{message.key}",
-            ident,
-            7 * DAY,
-        )
+        await self.application.instances.refresh(pipeline)
+        if not self.key:
+            return self.id
 
-    async def send(self, message: Direct, ident: str) -> Outcome:
+        name = dedup_id(self.tenant, self.key)
+        return await dedup_ids(pipeline).reserve(name, self.id, 7 * DAY)
+
+    async def send(self) -> Outcome:
         """Send once, without asking the queue.
 
         Raises:
             InvalidMessage: there is no such instance.
         """
-        sender = self._instances.get(message.instance)
+        sender = self.application.instances.get(self.instance)
         if sender is None:
-            raise InvalidMessage(f"there is no instance {message.instance!r}")
+            raise InvalidMessage(f"there is no instance {self.instance!r}")
 
-        providers = Providers(self._settings)
+        providers = Providers(self.application.settings)
         try:
-            provider = providers.of(sender)
-            content = Message(message.to, message.content)
-            return await provider.send(sender, content, ident)
+            message = Message(self.to, self.content)
+            return await providers.of(sender).send(sender, message, self.id)
         finally:
             await providers.close()
 
-    async def note(
-        self, pipeline: Pipeline, message: Direct, ident: str, outcome: Outcome
-    ) -> None:
+    async def note(self, pipeline: Pipeline, outcome: Outcome) -> None:
         """Store the outcome, so that the message can be followed like a queued one."""
-        state = MessageStatus.PROCESSING
-        fields = {
-            "tenant": message.tenant,
-            "instance": message.instance,
-            "recipient": message.to.hashed(self._settings.lookup_key),
-            "provider_id": "",
-            "reason": outcome.reason,
-        }
+        settings = self.application.settings
+        state, reason, provider_id = MessageStatus.PROCESSING, outcome.reason, ""
 
         if isinstance(outcome, Sent):
-            state = MessageStatus.SENT
-            fields |= {"provider_id": outcome.provider_id, "reason": ""}
+            state, reason, provider_id = MessageStatus.SENT, "", outcome.provider_id
         elif isinstance(outcome, Hopeless):
             state = MessageStatus.FAILED
 
-        facts = {"from": "direct", "code": outcome.code, "reason": fields["reason"]}
-        log = StatusLog(pipeline, self._settings)
-        await log.note(ident, state, facts, fields=fields)
-
-
-class Remembered:
-    """Recent idempotency keys of this process, for when the server is away.
-
-    Safe for threads.
-
-    Attributes:
-        count: messages that were sent this way; see ``MessageWorker.get_stats``.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._idents: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self.count = 0
-
-    def clear(self) -> None:
-        """Forget all keys, and count from 0."""
-        with self._lock:
-            self._idents.clear()
-            self.count = 0
-
-    def find(self, tenant: str, key: str) -> str | None:
-        """The id of the message that used a key; None if there is none."""
-        with self._lock:
-            return self._idents.get((tenant, key))
-
-    def add(self, tenant: str, key: str, ident: str) -> None:
-        """Remember a key; the empty key is ignored."""
-        if key:
-            with self._lock:
-                self._idents[tenant, key] = ident
-                while len(self._idents) > _REMEMBERED:
-                    self._idents.popitem(last=False)
-
-
-def new_ident() -> str:
-    """A new id for a message."""
-    return random_hex(16)
+        fields = {
+            "tenant": self.tenant,
+            "instance": self.instance,
+            "recipient": self.to.hashed(settings.lookup_key),
+            "provider_id": provider_id,
+            "reason": reason,
+        }
+        facts = {"from": "direct", "code": outcome.code, "reason": reason}
+        log = StatusLog(pipeline, settings)
+        await log.note(self.id, state, facts, fields=fields)

@@ -13,6 +13,7 @@ from streams.events.event import random_hex
 from streams.pipeline import Pipeline
 from streams.quantities import Seconds, When
 from streams.whatsapp.content import Content
+from streams.whatsapp.idempotency import dedup_id
 from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.message import Message
 from streams.whatsapp.recipient import Recipient
@@ -122,8 +123,7 @@ class Messages:
         key = options.get("idempotency_key")
 
         if key:
-            # A tenant's keys are its own.
-            attributes["dedup_id"] = f"{tenant}:{key}"
+            attributes["dedup_id"] = dedup_id(tenant, key)
 
         category = options.get("category", "")
         if category not in ("", MARKETING):

@@ -18,8 +18,9 @@ from streams.errors import (
 )
 from streams.whatsapp.application import Application, with_fallback
 from streams.whatsapp.content import Content, Text
-from streams.whatsapp.direct import Direct, Remembered, Sending, new_ident
+from streams.whatsapp.direct import Direct
 from streams.whatsapp.fallback import StandIn
+from streams.whatsapp.idempotency import Remembered, dedup_id
 from streams.whatsapp.messages import (
     MessageOptions,
     Messages,
@@ -34,8 +35,8 @@ logger = logger_of("whatsapp")
 R = TypeVar("R")
 
 
-class MessageQueue:
-    """Queues messages and reports their states. Threads may share one.
+class _OnApplication:
+    """Asks for the messages of an application.
 
     Args:
         application: of this process.
@@ -43,6 +44,25 @@ class MessageQueue:
 
     def __init__(self, application: Application) -> None:
         self._application = application
+
+    def _ask(self, act: Callable[[Messages], Awaitable[R]]) -> R:
+        """Run a coroutine function of ``Messages`` on the loop of the application."""
+        made = self._application
+        return made.pipeline.portal.call(
+            lambda pipeline: act(Messages(pipeline, made.settings))
+        )
+
+    def switch(self, application: Application) -> None:
+        """Continue on another application."""
+        self._application = application
+
+
+class MessageQueue(_OnApplication):
+    """Queues messages and reports their states. Threads may share one.
+
+    Args:
+        application: of this process.
+    """
 
     def add_message(
         self,
@@ -75,31 +95,32 @@ class MessageQueue:
             "instance": instance_id,
             "priority": priority,
         }
-        key, tenant = options.get("idempotency_key", ""), str(tenant_id)
+        key = options.get("idempotency_key")
+        if not key:
+            return self._ask(lambda messages: messages.add(phone, content, **given))
 
-        if key and (ident := _directly_sent.find(tenant, key)) is not None:
+        name = dedup_id(str(tenant_id), key)
+        ident = process.directly_sent.get(name)
+        if ident is not None:
             # The server may not know of a message that was sent directly.
             return ident
 
-        ident = _call(
-            self._application,
-            lambda messages: messages.add(phone, content, **given),
-        )
-        _queued.add(tenant, key, ident)
+        ident = self._ask(lambda messages: messages.add(phone, content, **given))
+        process.queued.add(name, ident)
         return ident
 
     def get_queue_size(self) -> int:
         """Number of waiting messages, with delayed ones and retries."""
-        counts = _call(self._application, Messages.counts)
+        counts = self._ask(Messages.counts)
         return counts.pending + counts.retrying
 
     def get_processing_count(self) -> int:
         """Number of messages that workers are sending."""
-        return _call(self._application, Messages.counts).processing
+        return self._ask(Messages.counts).processing
 
     def get_status(self, message_id: str) -> MessageStatus | None:
         """The state of a message; None if it is not known (any more)."""
-        return _call(self._application, lambda messages: messages.status(message_id))
+        return self._ask(lambda messages: messages.status(message_id))
 
     def get_message(self, message_id: str) -> MessageRecord:
         """The record of a message: status, provider's id, reason, timeline.
@@ -107,14 +128,10 @@ class MessageQueue:
         Raises:
             NotFound: there is none, or it was forgotten.
         """
-        return _call(self._application, lambda messages: messages.show(message_id))
-
-    def switch(self, application: Application) -> None:
-        """Continue with the queue of another application."""
-        self._application = application
+        return self._ask(lambda messages: messages.show(message_id))
 
 
-class MessageWorker:
+class MessageWorker(_OnApplication):
     """The worker of this process, in its own thread; other processes may run more.
 
     Args:
@@ -122,7 +139,7 @@ class MessageWorker:
     """
 
     def __init__(self, application: Application) -> None:
-        self._application = application
+        super().__init__(application)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -166,7 +183,7 @@ class MessageWorker:
         """Continue on another application; a worker started only for now ends."""
         runs = self.is_running and self._stays
         self.stop()
-        self._application = application
+        super().switch(application)
 
         if runs:
             self.start()
@@ -178,9 +195,8 @@ class MessageWorker:
         ``uptime`` (seconds), ``embedded`` (whether the embedded server holds the queue),
         ``sent_directly`` and ``handed_over`` (by the relay).
         """
-        made = self._application
-        counts = _call(made, Messages.counts)
-        totals = _call(made, Messages.totals)
+        counts = self._ask(Messages.counts)
+        totals = self._ask(Messages.totals)
         sent, failed = totals.get("sent", 0), totals.get("failed", 0)
 
         return {
@@ -195,9 +211,9 @@ class MessageWorker:
             "queue_size": counts.pending + counts.retrying,
             "processing": counts.processing,
             "dead": counts.failed,
-            "embedded": made.is_embedded,
-            "sent_directly": _directly_sent.count,
-            "handed_over": sum(stand_in.handed_over for stand_in in _stand_ins),
+            "embedded": self._application.is_embedded,
+            "sent_directly": process.sent_directly,
+            "handed_over": process.handed_over,
         }
 
     def _run(self) -> None:
@@ -207,11 +223,77 @@ class MessageWorker:
             logger.exception("the worker of messages has ended")
 
 
-_lock = threading.RLock()
-_made: list[tuple[Application, MessageQueue, MessageWorker]] = []
-_stand_ins: list[StandIn] = []
-_queued, _directly_sent = Remembered(), Remembered()
-"""Idempotency keys of this process, so that no message is both queued and sent directly."""
+class Process:
+    """The queue and the worker of this process, which are made when they are needed.
+
+    Attributes:
+        queued, directly_sent: the messages with idempotency keys, so that none is both
+            queued and sent directly.
+        sent_directly: number of messages.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._made: tuple[Application, MessageQueue, MessageWorker] | None = None
+        self._stand_in: StandIn | None = None
+        self.queued = Remembered()
+        self.directly_sent = Remembered()
+        self.sent_directly = 0
+
+    @property
+    def handed_over(self) -> int:
+        """Number of messages that the relay handed over."""
+        return self._stand_in.handed_over if self._stand_in is not None else 0
+
+    def parts(self) -> tuple[Application, MessageQueue, MessageWorker]:
+        """The application, the queue and the worker; the first call makes them."""
+        with self._lock:
+            if self._made is None:
+                wanted = Application.from_env()
+                made = with_fallback(wanted)
+                self._made = (made, MessageQueue(made), MessageWorker(made))
+                stand_in = StandIn(wanted, made, self._switch)
+
+                if stand_in.is_needed:
+                    self._stand_in = stand_in
+                    stand_in.start()
+
+            return self._made
+
+    def application(self) -> Application:
+        """The application, also if its server is away."""
+        return self._made[0] if self._made is not None else Application.from_env()
+
+    def reset(self) -> None:
+        """Stop and forget all of it."""
+        with self._lock:
+            stand_in, self._stand_in = self._stand_in, None
+
+        if stand_in is not None:
+            stand_in.stop()  # Without the lock, which its thread may need.
+
+        with self._lock:
+            self.queued.clear()
+            self.directly_sent.clear()
+            self.sent_directly = 0
+            made, self._made = self._made, None
+
+            if made is not None:
+                application, _, worker = made
+                worker.stop()
+                application.pipeline.close()
+
+    def _switch(self, application: Application) -> None:
+        """Continue on the real server, which is back."""
+        with self._lock:
+            if self._made is not None:
+                _, queue, worker = self._made
+                worker.switch(application)
+                queue.switch(application)
+                self._made = (application, queue, worker)
+
+
+process = Process()
 
 
 def get_message_queue() -> MessageQueue:
@@ -223,7 +305,7 @@ def get_message_queue() -> MessageQueue:
         ConfigurationError: a setting cannot be used.
         BrokerUnavailable: no server answers, and ``STREAMS_FALLBACK`` is ``none``.
     """
-    application, queue, worker = _parts()
+    application, queue, worker = process.parts()
     if application.is_embedded:
         worker.start_for_now()
 
@@ -232,7 +314,7 @@ def get_message_queue() -> MessageQueue:
 
 def get_message_worker() -> MessageWorker:
     """The worker of this process; raises as ``get_message_queue``."""
-    return _parts()[2]
+    return process.parts()[2]
 
 
 def send_message_via_queue(
@@ -274,6 +356,7 @@ def send_message_via_queue(
 
     try:
         direct = Direct(
+            application=process.application(),
             to=Recipient.parse(phone),
             content=Text(message) if isinstance(message, str) else message,
             tenant=checked_text("tenant", tenant_id),
@@ -299,19 +382,7 @@ def _failure(error: StreamsError) -> dict[str, Any]:
 
 def reset() -> None:
     """Stop and forget the queue and worker: for tests, and after changed settings."""
-    with _lock:
-        stand_ins, _stand_ins[:] = list(_stand_ins), []
-
-    for stand_in in stand_ins:
-        stand_in.stop()  # Without the lock, which its thread may need.
-
-    with _lock:
-        _queued.clear()
-        _directly_sent.clear()
-        while _made:
-            application, _, worker = _made.pop()
-            worker.stop()
-            application.pipeline.close()
+    process.reset()
 
 
 def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
@@ -321,47 +392,36 @@ def _directly(message: Direct, *, asks: bool) -> dict[str, Any]:
         message: to send.
         asks: reserve the idempotency key on the server, and store the outcome there.
     """
-    key = (message.tenant, message.key)
-    known = _queued.find(*key) or _directly_sent.find(*key)
-    if message.key and known:
+    name = dedup_id(message.tenant, message.key)
+    known = process.queued.get(name) or process.directly_sent.get(name)
+    if known and message.key:
         return _duplicate(known)
 
-    made = _made[0][0] if _made else Application.from_env()
-    sending = Sending(made.settings, made.instances)
-    ident = new_ident()
-    portal = made.pipeline.portal if asks else None
-
+    portal = message.application.pipeline.portal if asks else None
     if portal is not None:
         try:
-            portal.call(made.instances.refresh)
-            if message.key:
-                taken = portal.call(
-                    lambda pipeline: sending.reserve(pipeline, message, ident)
-                )
-
-                if taken != ident:
-                    return _duplicate(taken)
+            taken = portal.call(message.reserve)
+            if taken != message.id:
+                return _duplicate(taken)
         except BrokerUnavailable:
             portal = None
             logger.warning(
                 "the server is away: the message may have been queued before"
             )
 
-    outcome = asyncio.run(sending.send(message, ident))
-    if isinstance(outcome, (Sent, Unknown)):
-        _directly_sent.add(*key, ident)
+    outcome = asyncio.run(message.send())
+    if message.key and isinstance(outcome, (Sent, Unknown)):
+        process.directly_sent.add(name, message.id)
 
-    _directly_sent.count += isinstance(outcome, Sent)
+    process.sent_directly += isinstance(outcome, Sent)
     if portal is not None:
         try:
-            portal.call(
-                lambda pipeline: sending.note(pipeline, message, ident, outcome)
-            )
+            portal.call(lambda pipeline: message.note(pipeline, outcome))
         except StreamsError as error:
-            facts = {"event_id": ident, "error": str(error)}
+            facts = {"event_id": message.id, "error": str(error)}
             logger.warning("a direct message cannot be followed", extra=facts)
 
-    return {"message_id": ident, **_told(outcome)}
+    return {"message_id": message.id, **_told(outcome)}
 
 
 def _duplicate(ident: str) -> dict[str, Any]:
@@ -379,35 +439,3 @@ def _told(outcome: Outcome) -> dict[str, Any]:
             return {"error": f"failed: {outcome.reason}"}
         case _:
             return {"error": f"not sent: {outcome.reason}"}
-
-
-def _call(made: Application, act: Callable[[Messages], Awaitable[R]]) -> R:
-    """Run a coroutine function of ``Messages`` on the loop of an application."""
-    return made.pipeline.portal.call(
-        lambda pipeline: act(Messages(pipeline, made.settings))
-    )
-
-
-def _parts() -> tuple[Application, MessageQueue, MessageWorker]:
-    with _lock:
-        if not _made:
-            wanted = Application.from_env()
-            made = with_fallback(wanted)
-            _made.append((made, MessageQueue(made), MessageWorker(made)))
-            stand_in = StandIn(wanted, made, _switch)
-
-            if stand_in.is_needed:
-                _stand_ins.append(stand_in)
-                stand_in.start()
-
-        return _made[0]
-
-
-def _switch(application: Application) -> None:
-    """Continue on the real server, which is back."""
-    with _lock:
-        if _made:
-            _, queue, worker = _made[0]
-            worker.switch(application)
-            queue.switch(application)
-            _made[0] = (application, queue, worker)

@@ -15,7 +15,6 @@ from typing import Any
 
 from streams.admin.tracking import Tracked
 from streams.broker.admin.cancel import CancelStore
-from streams.broker.admin.dedup import DedupIds
 from streams.broker.admin.erase import EraseStore
 from streams.broker.admin.inspect import StatusStore
 from streams.common.log_facts import logger_of
@@ -25,6 +24,7 @@ from streams.events.event import META_NAMES, Event
 from streams.events.names import parse_member
 from streams.pipeline import Pipeline
 from streams.settings import Settings
+from streams.whatsapp.idempotency import dedup_ids
 from streams.whatsapp.journal import StatusLog
 from streams.whatsapp.sender import DECIDE, SEND
 from streams.whatsapp.settings import WhatsAppSettings
@@ -123,8 +123,8 @@ class Relay:
 
     async def _look(self) -> None:
         """Hand over idempotency keys, statuses and scheduled events: no worker gets them."""
-        rows = await _dedup_ids(self._source).all()
-        await _dedup_ids(self._target).take(rows)
+        rows = await dedup_ids(self._source).all()
+        await dedup_ids(self._target).take(rows)
         await self._scheduled()
         await self._statuses()
         status = self._source.status()
@@ -248,10 +248,3 @@ class Relay:
 
 def _message_id(event: Event[Any]) -> str:
     return str(event.data["message_id"]) if event.type == DECIDE else event.id
-
-
-def _dedup_ids(pipeline: Pipeline) -> DedupIds:
-    return DedupIds(
-        pipeline.broker,
-        pipeline.broker.keys(STREAM),
-    )

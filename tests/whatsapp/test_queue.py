@@ -220,7 +220,7 @@ def test_an_idempotency_key_holds_over_both_ways(server: Server, namespace, tmp_
     code = f"""
         import json
         from streams.whatsapp import get_message_queue, send_message_via_queue
-        from streams.whatsapp.queue import _directly_sent, _queued, reset
+        from streams.whatsapp.queue import process, reset
 
         queue = get_message_queue()
         first = queue.add_message("{PHONE}", "x", idempotency_key="a")
@@ -228,7 +228,7 @@ def test_an_idempotency_key_holds_over_both_ways(server: Server, namespace, tmp_
         direct = send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b")
         repeated = [send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b"),
                     queue.add_message("{PHONE}", "x", idempotency_key="b")]
-        _queued.clear(), _directly_sent.clear()  # As another process, which asks the server.
+        process.queued.clear(), process.directly_sent.clear()  # As another process, which asks the server.
         elsewhere = [send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="a"),
                      send_message_via_queue("{PHONE}", "x", use_queue=False, idempotency_key="b"),
                      queue.add_message("{PHONE}", "x", idempotency_key="b")]
