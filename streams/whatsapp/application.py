@@ -1,9 +1,11 @@
-"""The application of one process: settings, instances, the pipeline, and the sender on it."""
+"""The application of one process: settings, instances, pipeline and handlers."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from streams import sync
 from streams.common.log_facts import logger_of
 from streams.errors import BrokerUnavailable, ConfigurationError
 from streams.settings import Settings, gather, in_production
-from streams.whatsapp.closing import Closing
+from streams.whatsapp.consuming import WhileConsuming
 from streams.whatsapp.instances import Instances, Providers
 from streams.whatsapp.outbox.deliverer import Deliverer
-from streams.whatsapp.privacy import Retention
+from streams.whatsapp.privacy import clean
 from streams.whatsapp.sender import Sender
 from streams.whatsapp.settings import DAY, KNOWN_KEY, WhatsAppSettings
 from streams.whatsapp.webhooks.tracker import Tracker
@@ -45,7 +47,7 @@ class Application:
         whatsapp: WhatsAppSettings,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        # An idempotency key holds as long as somebody may repeat a campaign or a form.
+        # An idempotency key holds as long as a campaign may be repeated.
         settings = replace(settings, dedup_window=max(settings.dedup_window, 7 * DAY))
         self.settings = whatsapp
         self.environ = os.environ if environ is None else environ
@@ -57,14 +59,22 @@ class Application:
         self.pipeline = sync.Pipeline(settings=settings)
         pipeline = self.pipeline.asynchronous
         self.deliverer = Deliverer(pipeline, whatsapp)
-        pipeline.middleware += [
-            Closing(self.providers.close, self.deliverer.close),
-            Retention(pipeline, whatsapp),
-        ]
+        pipeline.middleware.append(WhileConsuming(self._consuming))
         self.tracker = Tracker(pipeline, whatsapp, self.instances, self.deliverer.tell)
         self.sender = Sender(
             pipeline, whatsapp, self.instances, self.providers, self.deliverer.tell
         )
+
+    @asynccontextmanager
+    async def _consuming(self) -> AsyncIterator[None]:
+        cleaning = asyncio.create_task(clean(self.pipeline.asynchronous, self.settings))
+        try:
+            yield
+        finally:
+            cleaning.cancel()
+            await asyncio.wait([cleaning])
+            await self.providers.close()
+            await self.deliverer.close()
 
     @classmethod
     def from_env(
@@ -72,8 +82,8 @@ class Application:
     ) -> Application:
         """The application of the environment, ``.env.local`` and ``.env``.
 
-        Without ``STREAMS_URL``, or ``USE_REDIS`` and ``REDIS_URL``, messages are kept by an embedded server in the
-        user's data folder.
+        Without ``STREAMS_URL``, or ``USE_REDIS`` and ``REDIS_URL``, messages are kept by
+        an embedded server in the user's data folder.
 
         Raises:
             ConfigurationError: a value is malformed.
@@ -82,28 +92,32 @@ class Application:
         directory = directory or Path.cwd()
         settings = Settings.from_env(environ, directory)
         found = gather(environ, directory)
+
         if settings.url == Settings().url and "STREAMS_URL" not in found:
             settings = replace(settings, url=f"embedded://{data_folder(environ)}")
+
         whatsapp = WhatsAppSettings.from_env(environ, directory)
-        if whatsapp.lookup_key == KNOWN_KEY and (
-            whatsapp.instances or whatsapp.chosen != "sandbox"
-        ):
+        sends = whatsapp.instances or whatsapp.chosen != "sandbox"
+        if sends and whatsapp.lookup_key == KNOWN_KEY:
             advice = (
                 "set STREAMS_WHATSAPP_LOOKUP_KEY to a secret: with its default, recipients"
                 " can be guessed from keys"
             )
             if in_production(found):
                 raise ConfigurationError(advice)
+
             logger.warning(advice)
+
         return cls(settings, whatsapp, environ)
 
 
 def with_fallback(
     made: Application, environ: Mapping[str, str] | None = None
 ) -> Application:
-    """The application itself if its server answers; else, where that is allowed, one on the embedded server.
+    """The application itself if its server answers; else one on the embedded server.
 
-    ``STREAMS_FALLBACK`` is ``embedded`` (the default, unless ``STREAMS_ENV`` is ``production``) or ``none``.
+    ``STREAMS_FALLBACK`` allows that: it is ``embedded`` (the default, unless
+    ``STREAMS_ENV`` is ``production``) or ``none``.
 
     Raises:
         BrokerUnavailable: the server does not answer, and there is to be no fallback.
@@ -111,36 +125,44 @@ def with_fallback(
     """
     environ = os.environ if environ is None else environ
     found = gather(environ, Path.cwd())
-    wanted = found.get(
-        "STREAMS_FALLBACK", ("none" if in_production(found) else "embedded", "")
-    )[0]
+    default = "none" if in_production(found) else "embedded"
+    wanted, _ = found.get("STREAMS_FALLBACK", (default, ""))
+
     if wanted not in ("embedded", "none"):
         raise ConfigurationError(
             f"STREAMS_FALLBACK is embedded or none, not {wanted!r}"
         )
+
     try:
         made.pipeline.status().streams()
     except BrokerUnavailable:
         if made.is_embedded or wanted == "none":
             raise
+
         logger.error(  # noqa: TRY400 - a sentence is enough
-            "the server is away: messages are kept, and sent, by the EMBEDDED server of this machine until it is back; "
-            "set STREAMS_FALLBACK=none to refuse that"
+            "the server is away: messages are kept, and sent, by the EMBEDDED server of"
+            " this machine until it is back; set STREAMS_FALLBACK=none to refuse that"
         )
-        return Application(
-            fallback_url(made.pipeline.settings, environ), made.settings, environ
-        )
+        settings = fallback_url(made.pipeline.settings, environ)
+        return Application(settings, made.settings, environ)
+
     return made
 
 
 def data_folder(environ: Mapping[str, str]) -> Path:
-    """Where the embedded server keeps messages: ``streams/whatsapp`` in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    """The folder of the embedded server.
+
+    It is ``streams/whatsapp`` in ``$XDG_DATA_HOME`` or ``~/.local/share``.
+    """
     base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "streams" / "whatsapp"
 
 
 def fallback_folder(environ: Mapping[str, str]) -> Path:
-    """Where messages are kept while the server is away: beside ``data_folder``, whose messages are nobody else's."""
+    """The folder of messages that are kept while the server is away.
+
+    It is not ``data_folder``: messages there wait for no other server.
+    """
     return data_folder(environ).with_name("whatsapp-fallback")
 
 

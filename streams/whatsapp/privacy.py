@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 
 from streams.admin.erasure import Erased, Erasure
 from streams.common.log_facts import logger_of
 from streams.errors import StreamsError
-from streams.middleware import Middleware, Place
 from streams.pipeline import Pipeline
 from streams.whatsapp.recipient import Recipient
 from streams.whatsapp.settings import WhatsAppSettings
@@ -60,18 +58,15 @@ async def forget(
         recipient: the person.
         by: the operator, for the audit record.
     """
-    hashed, notes = (
-        recipient.hashed(settings.lookup_key),
-        tracking(pipeline, settings.retention),
-    )
-    sent, received = (
-        Erasure(pipeline.broker, STREAM, by=by),
-        Erasure(pipeline.broker, INBOUND_STREAM, by=by),
-    )
-    messages = await sent.erase("subject", hashed) + await sent.erase(
-        "recipient", hashed
-    )
+    hashed = recipient.hashed(settings.lookup_key)
+    sent = Erasure(pipeline.broker, STREAM, by=by)
+    received = Erasure(pipeline.broker, INBOUND_STREAM, by=by)
+
+    messages = await sent.erase("subject", hashed)
+    messages += await sent.erase("recipient", hashed)
     inbound = await received.erase("recipient", hashed)
+
+    notes = tracking(pipeline, settings.retention)
     gone = 0
     while idents := await notes.filed(hashed, most=_MOST):
         known = await asyncio.gather(*map(notes.get, idents))
@@ -81,69 +76,44 @@ async def forget(
             if row is not None and row.fields.get("provider_id")
         ]
         gone += await notes.forget(idents, links=links, files=[hashed])
+
     return Forgotten(messages, inbound, gone)
 
 
 async def expire(pipeline: Pipeline, settings: WhatsAppSettings) -> int:
     """Delete dead letters of messages that are older than ``dead_retention``; returns how many."""
     letters = pipeline.dead_letters(STREAM, GROUP, by="retention")
-    limit, gone, old = (
-        pipeline.broker.clock.now() - settings.dead_retention,
-        0,
-        list[str](),
-    )
+    limit = pipeline.broker.clock.now() - settings.dead_retention
+    gone, old = 0, list[str]()
+
     async for letter in letters.iterate():
         if letter.died_at > limit:
             break  # They stand in the order of their deaths.
+
         old.append(letter.id)
         if len(old) >= _MOST:
-            gone, old = gone + await letters.discard(old), []
+            gone += await letters.discard(old)
+            old = []
+
     return gone + (await letters.discard(old) if old else 0)
 
 
-class Retention(Middleware):
-    """Deletes old dead letters now and then, for as long as a consumer runs.
+async def clean(pipeline: Pipeline, settings: WhatsAppSettings) -> None:
+    """Delete expired dead letters now and then, until it is cancelled."""
+    every = min(_EVERY, settings.dead_retention / 2)
 
-    Args:
-        pipeline: that the consumers belong to.
-        settings: of the application.
-    """
-
-    def __init__(self, pipeline: Pipeline, settings: WhatsAppSettings) -> None:
-        self._pipeline = pipeline
-        self._settings = settings
-        self._places: set[Place] = set()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, place: Place) -> None:
-        """Begin with the first consumer."""
-        self._places.add(place)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-
-    async def stop(self, place: Place) -> None:
-        """End with the last one."""
-        self._places.discard(place)
-        if not self._places and self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self) -> None:
-        every = min(_EVERY, self._settings.dead_retention / 2)
-        while True:
-            began = time.monotonic()
-            try:
-                count = await expire(self._pipeline, self._settings)
-                if count:
-                    logger.info(
-                        "deleted dead letters that were kept for long enough",
-                        extra={"count": count},
-                    )
-            except StreamsError as error:
-                logger.warning(
-                    "old dead letters cannot be deleted now",
-                    extra={"error": str(error)},
+    while True:
+        began = time.monotonic()
+        try:
+            count = await expire(pipeline, settings)
+            if count:
+                logger.info(
+                    "deleted dead letters that were kept for long enough",
+                    extra={"count": count},
                 )
-            await asyncio.sleep(max(0.0, every - (time.monotonic() - began)))
+        except StreamsError as error:
+            logger.warning(
+                "old dead letters cannot be deleted now", extra={"error": str(error)}
+            )
+
+        await asyncio.sleep(max(0.0, every - (time.monotonic() - began)))
