@@ -7,25 +7,27 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from streams.admin.tracking import Count
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 from streams.whatsapp.settings import DAY
-from streams.whatsapp.status import RANKS, STREAM, MessageStatus
+from streams.whatsapp.status import MessageStatus, tracking
 
 KEPT_DAYS, KEPT_HOURS = 400 * DAY, 32 * DAY
 """Seconds for which the counters of a day, and those of its hours, are kept."""
 _STEP = 1.25
 _SHORTEST = 0.01
 _COUNTED = {
-    MessageStatus.RETRYING: "retried",
     MessageStatus.SENT: "sent",
     MessageStatus.DELIVERED: "delivered",
     MessageStatus.READ: "read",
     MessageStatus.FAILED: "failed",
+    MessageStatus.RETRYING: "retried",
 }
-_NAMES = ("queued", *_COUNTED.values())
+COUNTS = ("queued", *_COUNTED.values())
+"""The counts of ``Figures``, in the order in which they are shown."""
 
 
 @dataclass(slots=True)
@@ -54,8 +56,12 @@ class Figures:
             self.reasons[name.removeprefix("failed:")] += count
         elif name.startswith("wait:"):
             self.waits[int(name.removeprefix("wait:"))] += count
-        elif name in _NAMES:
+        elif name in COUNTS:
             setattr(self, name, getattr(self, name) + count)
+
+    def counts(self) -> dict[str, Any]:
+        """The counts by their names, without reasons and waits."""
+        return {name: getattr(self, name) for name in COUNTS}
 
     def percentile(self, share: float) -> float | None:
         """Seconds from queue to provider that ``share`` (0 to 1) of the messages needed.
@@ -168,9 +174,7 @@ class Analytics:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._tracking = pipeline.tracking(
-            STREAM, {str(state): rank for state, rank in RANKS.items()}, KEPT_DAYS
-        )
+        self._tracking = tracking(pipeline, KEPT_DAYS)
 
     async def tenants(self, first: date, last: date) -> dict[str, Figures]:
         """Figures of each tenant from ``first`` to ``last``, without reasons and waits."""
@@ -231,8 +235,8 @@ def total(figures: Iterable[Figures]) -> Figures:
     """The sum of several figures."""
     whole = Figures()
     for each in figures:
-        for name in _NAMES:
-            whole.add(name, getattr(each, name))
+        for name, count in each.counts().items():
+            whole.add(name, count)
 
         whole.reasons += each.reasons
         whole.waits += each.waits

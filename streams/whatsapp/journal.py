@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from streams.admin.tracking import Tracked, Tracking
+from streams.admin.tracking import Tracking
 from streams.pipeline import Pipeline
 from streams.whatsapp.analytics import counts_of
 from streams.whatsapp.settings import WhatsAppSettings
@@ -36,18 +36,7 @@ class StatusLog:
     @property
     def tracking(self) -> Tracking:
         """The tracking that stores the states."""
-        return tracking(
-            self._pipeline,
-            self._settings.retention,
-        )
-
-    async def get(self, message_id: str) -> Tracked | None:
-        """The stored state of a message; None if there is none."""
-        return await self.tracking.get(message_id)
-
-    async def find(self, provider_id: str) -> str | None:
-        """The id of the message that a provider calls ``provider_id``."""
-        return await self.tracking.linked(provider_id)
+        return tracking(self._pipeline, self._settings.retention)
 
     async def note(
         self,

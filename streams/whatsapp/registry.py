@@ -38,10 +38,7 @@ class InstanceRegistry:
             is_new = record is None
             return dict(row)
 
-        await self._records.change(
-            ident,
-            change,
-        )
+        await self._records.change(ident, change)
         return is_new
 
     async def remove(self, ident: str) -> None:
@@ -57,9 +54,9 @@ class InstanceRegistry:
 
         await self._records.change(ident, change)
 
-    async def all(self) -> dict[str, InstanceFields]:
+    async def all(self) -> Mapping[str, InstanceFields]:
         """All instances by their id. One command."""
-        return dict(await self._records.all())
+        return await self._records.all()
 
 
 def check_row(where: str, row: InstanceFields) -> None:

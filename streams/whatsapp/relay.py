@@ -111,11 +111,7 @@ class Relay:
         for pause in await pauses.list():
             scope = {pause.attribute: pause.value} if pause.attribute else {}
             with contextlib.suppress(NotFound):
-                await pauses.resume(
-                    group=pause.group,
-                    level=pause.level,
-                    **scope,
-                )
+                await pauses.resume(group=pause.group, level=pause.level, **scope)
 
     def stop(self) -> None:
         """End ``run`` from any thread; the next relay hands over the rest."""
@@ -147,11 +143,8 @@ class Relay:
             for name, later in found.items():
                 event = decode(later.fields)
                 event.priority = parse_member(name)[0]
-                due = later.due or now
-                await self._publish(
-                    event,
-                    delay=max(0.0, due - now),
-                )
+                delay = max(0.0, (later.due or now) - now)
+                await self._publish(event, delay=delay)
                 # If it became due meanwhile, a worker hands it over under the same dedup id.
                 await cancelling.scheduled([name], "relay")
 
@@ -173,7 +166,7 @@ class Relay:
 
     async def _hand_over(self, event: Event[Any]) -> None:
         """Publish one message, as it was queued, on the target."""
-        known = await self._log(self._source).get(_message_id(event))
+        known = await self._log(self._source).tracking.get(_message_id(event))
         was_sent = known is not None and known.fields.get("provider_id")
         if event.type == SEND and was_sent and not event.replays:
             # Only the acknowledgement was lost. The status is handed over by itself.
@@ -187,8 +180,8 @@ class Relay:
 
     async def _publish(self, event: Event[Any], delay: float = 0.0) -> None:
         ident = _message_id(event)
-        log = self._log(self._source)
-        known = await log.get(ident)
+        notes = self._log(self._source).tracking
+        known = await notes.get(ident)
         is_open = known is not None and known.state not in FINAL
 
         if known is not None and is_open:
@@ -221,7 +214,7 @@ class Relay:
 
         self._busy = time.monotonic()
         if is_open:
-            await log.tracking.forget([ident])
+            await notes.forget([ident])
 
     async def _note(self, tracked: Tracked) -> None:
         """Store and count a status on the target, as queued first."""
@@ -232,12 +225,7 @@ class Relay:
 
         if state is not MessageStatus.PENDING:
             owner = {name: fields.get(name, "") for name in ("tenant", "instance")}
-            await log.note(
-                tracked.id,
-                MessageStatus.PENDING,
-                facts,
-                fields=owner,
-            )
+            await log.note(tracked.id, MessageStatus.PENDING, facts, fields=owner)
             facts["reason"] = fields.get("reason", "")
 
         await log.note(tracked.id, state, facts, fields=fields)

@@ -127,7 +127,7 @@ class Sender:
         tenant = event.tenant or ""
         suppressions = Suppressions(self._pipeline)
         known, suppression = await asyncio.gather(
-            self._log.get(event.id),
+            self._log.tracking.get(event.id),
             suppressions.find(event.subject or "?", tenant),
         )
 
@@ -340,7 +340,7 @@ class Sender:
     async def decide(self, event: Event[Any]) -> None:
         """End an outcome that stayed unknown: fail the message, or send it again."""
         ident = str(event.data["message_id"])
-        known = await self._log.get(ident)
+        known = await self._log.tracking.get(ident)
         if (
             known is None
             or known.fields.get("provider_id")

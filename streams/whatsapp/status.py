@@ -36,14 +36,7 @@ RANKS = {
 }
 """States only move forward. ``failed`` may follow ``sent``, when the provider reports it later.
 ``delivered`` overrules ``failed``."""
-FINAL = frozenset(
-    {
-        MessageStatus.SENT,
-        MessageStatus.FAILED,
-        MessageStatus.DELIVERED,
-        MessageStatus.READ,
-    }
-)
+FINAL = frozenset(state for state, rank in RANKS.items() if rank >= 2)
 
 
 @dataclass(frozen=True, slots=True)

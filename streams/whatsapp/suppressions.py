@@ -1,4 +1,4 @@
-"""Recipients that get no more messages, by their own wish or the provider's report."""
+"""Recipients that get no more messages, by their wish or the provider's report."""
 
 from __future__ import annotations
 

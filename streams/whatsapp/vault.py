@@ -124,7 +124,7 @@ class Vault:
 
 @lru_cache(maxsize=8)
 def vault_of(keys: str) -> Vault:
-    """The vault of these keys, one per process; raises like ``Vault``."""
+    """The ``Vault`` of these keys, one per process; raises like it."""
     return Vault(keys)
 
 

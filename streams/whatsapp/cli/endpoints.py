@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -68,7 +69,7 @@ def add(
 
     made, secret = _ask(at, act)
     if at.as_json:
-        write_json({"endpoint": made.as_record(), "secret": secret})
+        write_json({"endpoint": asdict(made), "secret": secret})
     else:
         say(f"added {made.id}; its secret is {secret}")
 
@@ -89,7 +90,7 @@ def ls(
     """Show endpoints."""
     found = _ask(at, lambda endpoints: endpoints.all(tenant))
     if at.as_json:
-        write_json({"endpoints": [endpoint.as_record() for endpoint in found]})
+        write_json({"endpoints": list(map(asdict, found))})
         return
 
     shown = table("ENDPOINT", "TENANT", "URL", "EVENTS", "FAILING SINCE", "DISABLED")

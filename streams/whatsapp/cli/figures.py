@@ -26,7 +26,6 @@ HELP = (
         "streams whatsapp stats --tenant acme --days 30 --by day",
     )
 )
-_COUNTS = ("queued", "sent", "delivered", "read", "failed", "retried")
 
 
 @with_options
@@ -78,7 +77,7 @@ def stats(
         return
 
     say(", ".join(f"{count} {name}" for name, count in counts.items()) + " now")
-    heads = [f">{name.upper()}" for name in (*_COUNTS, "p50", "p95")]
+    heads = [f">{name.upper()}" for name in (*whole.counts(), "p50", "p95")]
     shown = table((by if tenant else "tenant").upper(), *heads, "FAILED BECAUSE")
 
     for name, each in [*rows.items(), ("total", whole)]:
@@ -86,7 +85,7 @@ def stats(
         reasons = [f"{reason} {count}" for reason, count in each.reasons.most_common(3)]
         shown.add_row(
             cell(name),
-            *(str(getattr(each, count)) for count in _COUNTS),
+            *map(str, each.counts().values()),
             *("" if wait is None else f"{wait:g} s" for wait in waits),
             cell(", ".join(reasons)),
         )
@@ -95,8 +94,7 @@ def stats(
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
-    counts = {name: getattr(figures, name) for name in _COUNTS}
-    percentiles = {
+    percentiles: dict[str, Any] = {
         f"p{percent}": figures.percentile(percent / 100) for percent in (50, 95, 99)
     }
-    return {**counts, "reasons": dict(figures.reasons), **percentiles}
+    return figures.counts() | {"reasons": dict(figures.reasons)} | percentiles

@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from streams.admin.records import Record, Records
 from streams.errors import ConfigurationError, NotFound
@@ -50,16 +49,7 @@ class Endpoint:
     @classmethod
     def of(cls, record: Record) -> Endpoint:
         """Read a stored endpoint."""
-        return cls(
-            **{
-                **record,
-                "events": tuple(record["events"]),
-            }
-        )
-
-    def as_record(self) -> dict[str, Any]:
-        """The form that is stored."""
-        return asdict(self) | {"events": list(self.events)}
+        return cls(**record | {"events": tuple(record["events"])})
 
 
 class Endpoints:
@@ -102,19 +92,13 @@ class Endpoints:
             url,
             wanted,
         )
-        await self._records().change(
-            made.id,
-            lambda _: made.as_record(),
-        )
+        await self._records().change(made.id, lambda _: asdict(made))
         return made
 
     async def all(self, tenant: str = "") -> list[Endpoint]:
         """All endpoints, or those of a tenant."""
         records = await self._records().all()
-        found = map(
-            Endpoint.of,
-            records.values(),
-        )
+        found = map(Endpoint.of, records.values())
         return [endpoint for endpoint in found if tenant in ("", endpoint.tenant)]
 
     async def get(self, ident: str) -> Endpoint | None:
@@ -193,8 +177,7 @@ class Endpoints:
         self, ident: str, how: Callable[[Endpoint], Endpoint]
     ) -> Endpoint:
         def change(record: Record | None) -> Record:
-            endpoint = _existing(ident, record)
-            return how(endpoint).as_record()
+            return asdict(how(_existing(ident, record)))
 
         record = await self._records().change(ident, change)
         return _existing(ident, record)

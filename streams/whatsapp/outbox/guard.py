@@ -38,7 +38,7 @@ _NOT_PUBLIC = [
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CallTarget:
     """The checked target of a call.
 
     Attributes:
@@ -91,16 +91,7 @@ class UrlGuard:
             ConfigurationError: calls to it are not allowed.
         """
         is_text = isinstance(url, str) and len(url) <= _LONGEST
-        if (
-            not is_text
-            or not url.isprintable()
-            or any(
-                map(
-                    str.isspace,
-                    url,
-                )
-            )
-        ):
+        if not is_text or not url.isprintable() or any(map(str.isspace, url)):
             raise ConfigurationError(
                 "a webhook's URL is an https address of at most 2048 characters,"
                 " without spaces"
@@ -130,7 +121,7 @@ class UrlGuard:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return parts.scheme, host, port, path
 
-    async def target(self, url: str) -> Target:
+    async def target(self, url: str) -> CallTarget:
         """Resolve and check the target of a call.
 
         Raises:
@@ -147,7 +138,7 @@ class UrlGuard:
                 "the host of a webhook's URL has an address that is not public"
             )
 
-        return Target(
+        return CallTarget(
             scheme,
             host,
             port,

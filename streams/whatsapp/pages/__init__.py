@@ -1,1 +1,1 @@
-"""What the dashboard shows of messages: pages, and operations of the API."""
+"""Messages in the dashboard: pages, and operations of the API."""

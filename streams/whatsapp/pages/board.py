@@ -1,4 +1,4 @@
-"""The part of the dashboard that shows messages, their senders and where tenants are told."""
+"""The part of the dashboard that shows messages, instances and endpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MessagePages:
     """The pages of messages.
 
     Args:
-        host: what they are made with.
+        host: makes the pages.
     """
 
     def __init__(self, host: Host) -> None:
@@ -42,7 +42,7 @@ class MessagePages:
         self._queries = MessageQueries(host.pipeline)
 
     def board(self) -> Board:
-        """What the dashboard gets of it."""
+        """The part of the dashboard."""
         return Board(
             entries={"WhatsApp": "/whatsapp"},
             pages={
@@ -61,7 +61,7 @@ class MessagePages:
         )
 
     async def overview(self, request: Request) -> Response:
-        """Instances, and what became of the messages of today, by tenant."""
+        """Instances, and the states of the messages of today, by tenant."""
         values = await self._queries.overview()
         return self._host.render(
             request, "whatsapp/overview.html", stream=STREAM, **values

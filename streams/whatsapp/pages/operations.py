@@ -53,7 +53,7 @@ MESSAGE: Schema = {
 
 
 class MessageOperations:
-    """What programs may do with messages.
+    """The operations on messages.
 
     Args:
         pipeline: open while it is used.

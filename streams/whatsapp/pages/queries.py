@@ -1,23 +1,24 @@
-"""What the pages show of WhatsApp messages."""
+"""The values of the pages on WhatsApp messages."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
 from streams.common.masking import masked
 from streams.errors import EventError, NotFound
 from streams.pipeline import Pipeline
-from streams.whatsapp.analytics import Analytics, Figures
+from streams.whatsapp.analytics import COUNTS, Analytics, total
 from streams.whatsapp.connections import Connections
 from streams.whatsapp.messages import Messages
 from streams.whatsapp.outbox.deliverer import WEBHOOK_STREAM
 from streams.whatsapp.outbox.endpoints import Endpoints
+from streams.whatsapp.pausing import paused_instances
 from streams.whatsapp.registry import InstanceRegistry
 from streams.whatsapp.settings import WhatsAppSettings
-from streams.whatsapp.status import STREAM, MessageRecord
+from streams.whatsapp.status import MessageRecord
 
-FUNNEL = ("queued", "sent", "delivered", "read", "failed", "retried")
 _LETTERS = 20
 
 
@@ -32,16 +33,11 @@ class MessageQueries:
         self._pipeline = pipeline
 
     async def overview(self) -> dict[str, Any]:
-        """Instances with what was last heard of them, and the figures of today by tenant."""
-        rows, seen = (
-            await InstanceRegistry(self._pipeline).all(),
-            await Connections(self._pipeline).all(),
-        )
-        pauses = {
-            p.value: p
-            for p in await self._pipeline.pauses(STREAM).list()
-            if p.attribute == "instance"
-        }
+        """Instances with their latest reports, and the figures of today by tenant."""
+        pipeline = self._pipeline
+        rows = await InstanceRegistry(pipeline).all()
+        seen = await Connections(pipeline).all()
+        pauses = {pause.value: pause for pause in await paused_instances(pipeline)}
         instances = [
             {
                 "id": ident,
@@ -52,47 +48,36 @@ class MessageQueries:
             }
             for ident in sorted({*rows, *seen, *pauses})
         ]
-        today = datetime.fromtimestamp(self._pipeline.broker.clock.now(), UTC).date()
-        tenants = await Analytics(self._pipeline).tenants(today, today)
-        total = Figures()
-        for figures in tenants.values():
-            for name in FUNNEL:
-                total.add(name, getattr(figures, name))
+        today = datetime.fromtimestamp(pipeline.broker.clock.now(), UTC).date()
+        tenants = await Analytics(pipeline).tenants(today, today)
+
         return {
             "instances": instances,
             "tenants": tenants,
-            "total": total,
-            "funnel": FUNNEL,
+            "total": total(tenants.values()),
+            "funnel": COUNTS,
         }
 
     async def endpoints(self) -> dict[str, Any]:
-        """Where tenants are told, the state of the calls that wait, and the latest that failed for good."""
-        endpoints = await Endpoints(self._pipeline, WhatsAppSettings()).all()
-        try:
-            row = await self._pipeline.status().stream(WEBHOOK_STREAM)
-        except NotFound:
-            return {
-                "endpoints": endpoints,
-                "group": None,
-                "letters": [],
-                "stream": WEBHOOK_STREAM,
-            }
-        groups = [group for group in row.groups if group.group]
-        letters = []
-        if groups:
-            latest = self._pipeline.dead_letters(
-                WEBHOOK_STREAM, groups[0].group
-            ).latest(_LETTERS)
-            letters = [letter async for letter in latest]
-        return {
-            "endpoints": endpoints,
-            "group": groups[0] if groups else None,
-            "letters": letters,
+        """The endpoints, the calls that wait, and the latest that failed for good."""
+        values: dict[str, Any] = {
+            "endpoints": await Endpoints(self._pipeline, WhatsAppSettings()).all(),
+            "group": None,
+            "letters": [],
             "stream": WEBHOOK_STREAM,
         }
+        with contextlib.suppress(NotFound):
+            row = await self._pipeline.status().stream(WEBHOOK_STREAM)
+            groups = [group for group in row.groups if group.group]
+            for group in groups[:1]:
+                letters = self._pipeline.dead_letters(WEBHOOK_STREAM, group.group)
+                latest = letters.latest(_LETTERS)
+                values |= {"group": group, "letters": [one async for one in latest]}
+
+        return values
 
     async def message(self, ident: str) -> MessageRecord | None:
-        """A message, by its id or the provider's; None if nobody knows it."""
+        """A message, by its id or the provider's; None if there is none."""
         try:
             return await Messages(self._pipeline, WhatsAppSettings()).show(ident)
         except (NotFound, EventError):

@@ -91,7 +91,7 @@ class HttpProvider:
     """
 
     def __init__(
-        self, timeout: float = 20.0, client: httpx.AsyncClient | None = None
+        self, timeout: float = 30.0, client: httpx.AsyncClient | None = None
     ) -> None:
         self._client = client or httpx.AsyncClient(
             timeout=timeout, follow_redirects=False

@@ -50,11 +50,6 @@ class EvolutionProvider(HttpProvider):
         client: HTTP client to use; None creates one.
     """
 
-    def __init__(
-        self, timeout: float = 30.0, client: httpx.AsyncClient | None = None
-    ) -> None:
-        super().__init__(timeout, client)
-
     async def send(
         self, instance: Instance, message: Message, message_id: str
     ) -> Outcome:

@@ -64,8 +64,9 @@ class Tracker:
     async def track(self, event: Event[Any]) -> None:
         """Store one status. Unknown messages are skipped: foreign or forgotten ones."""
         said = event.data
-        ident = said.get("callback") or await self._log.find(said["provider_id"])
-        known = await self._log.get(ident) if ident else None
+        notes = self._log.tracking
+        ident = said.get("callback") or await notes.linked(said["provider_id"])
+        known = await notes.get(ident) if ident else None
 
         if known is None or ident is None:
             age = self._pipeline.broker.clock.now() - float(said.get("received", 0))
@@ -83,17 +84,10 @@ class Tracker:
 
         if state is MessageStatus.FAILED:
             fields["reason"] = said.get("reason", "")
-            await self._suppress(
-                str(said.get("code", "")),
-                known.fields,
-            )
+            await self._suppress(str(said.get("code", "")), known.fields)
 
-        await self._log.note(
-            ident,
-            state,
-            {**facts, "from": "webhook"},
-            fields=fields,
-        )
+        facts["from"] = "webhook"
+        await self._log.note(ident, state, facts, fields=fields)
 
     async def _suppress(self, code: str, known: Mapping[str, str]) -> None:
         """Suppress marketing to a recipient who stopped it, if the message failed for that."""
