@@ -95,66 +95,31 @@ def counts_of(
         return []
 
     at = datetime.fromtimestamp(now, UTC)
-    counters = _Counters(
-        f"{at:%Y-%m-%d}",
-        f"{at:%Y-%m-%dT%H}",
-        tenant,
-        instance,
-    )
-    counts = counters.of("queued", first=True)
-    name = _COUNTED.get(status)
+    day, hour = f"{at:%Y-%m-%d}", f"{at:%Y-%m-%dT%H}"
 
-    if name is None:
-        return counts
+    def detail(name: str, *, first: bool = False) -> Count:
+        """A counter that is kept per instance and day only."""
+        record = f"{day}/{tenant}"
+        return Count(record, f"{instance}/{name}", 1, KEPT_DAYS, first=first)
 
-    counts += counters.of(name)
-    if status is MessageStatus.FAILED:
-        counts.append(counters.detail(f"failed:{reason[:60] or 'unknown'}"))
-
-    if status is MessageStatus.SENT and waited is not None:
-        counts.append(counters.detail(f"wait:{bucket_of(waited)}"))
-
-    return counts
-
-
-@dataclass(frozen=True, slots=True)
-class _Counters:
-    """The counters of a day, an hour, a tenant and an instance."""
-
-    day: str
-    hour: str
-    tenant: str
-    instance: str
-
-    def of(self, name: str, *, first: bool = False) -> list[Count]:
+    def all_of(name: str, *, first: bool = False) -> list[Count]:
         return [
-            Count(
-                self.day,
-                f"{self.tenant}/{name}",
-                1,
-                KEPT_DAYS,
-                first=first,
-            ),
-            Count(
-                f"{self.hour}/{self.tenant}",
-                name,
-                1,
-                KEPT_HOURS,
-                first=first,
-            ),
-            self.detail(name, first=first),
+            Count(day, f"{tenant}/{name}", 1, KEPT_DAYS, first=first),
+            Count(f"{hour}/{tenant}", name, 1, KEPT_HOURS, first=first),
+            detail(name, first=first),
         ]
 
-    def detail(self, name: str, *, first: bool = False) -> Count:
-        """A counter that is kept per instance and day only."""
-        record = f"{self.day}/{self.tenant}"
-        return Count(
-            record,
-            f"{self.instance}/{name}",
-            1,
-            KEPT_DAYS,
-            first=first,
-        )
+    counts = all_of("queued", first=True)
+    if status in _COUNTED:
+        counts += all_of(_COUNTED[status])
+
+    if status is MessageStatus.FAILED:
+        counts.append(detail(f"failed:{reason[:60] or 'unknown'}"))
+
+    if status is MessageStatus.SENT and waited is not None:
+        counts.append(detail(f"wait:{bucket_of(waited)}"))
+
+    return counts
 
 
 def bucket_of(seconds: float) -> int:

@@ -7,7 +7,7 @@ a Cloud API request that is named after the kind; messages are stored in the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
@@ -71,10 +71,7 @@ class Text(Content):
     limits = (TextLimit("text", 4096),)
 
     def body(self) -> Json:
-        return {
-            "body": self.text,
-            "preview_url": self.preview_url,
-        }
+        return {"body": self.text, "preview_url": self.preview_url}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +99,11 @@ class Template(Content):
             _check_component(component)
 
     def body(self) -> Json:
-        components = [dict(component) for component in self.components]
-        language = {"code": self.language}
-        return {
-            "name": self.name,
-            "language": language,
-        } | _filled(components=components)
+        return _filled(
+            name=self.name,
+            language={"code": self.language},
+            components=[dict(component) for component in self.components],
+        )
 
 
 def _check_component(component: Any) -> None:
@@ -134,31 +130,18 @@ class Media(Content):
             raise InvalidMessage(f"{self.kind}: give link or id, one of the two")
 
         if self.link:
-            _check_link(
-                self.kind,
-                self.link,
-            )
+            _check_link(self.kind, self.link)
         else:
-            TextLimit(
-                "id",
-                256,
-                owner=f"the {self.kind}",
-            ).check(self.id)
+            TextLimit("id", 256, owner=f"the {self.kind}").check(self.id)
 
     def body(self) -> Json:
-        return _filled(
-            link=self.link,
-            id=self.id,
-        )
+        return _filled(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
 class _Captioned(Media):
     caption: str = ""
     limits: ClassVar[tuple[TextLimit, ...]] = (TextLimit("caption", 1024, least=0),)
-
-    def body(self) -> Json:
-        return Media.body(self) | _filled(caption=self.caption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +176,6 @@ class Document(_Captioned):
         TextLimit("filename", 240, least=0),
     )
 
-    def body(self) -> Json:
-        return _Captioned.body(self) | _filled(filename=self.filename)
-
 
 @dataclass(frozen=True, slots=True)
 class Location(Content):
@@ -212,23 +192,13 @@ class Location(Content):
     )
 
     def __post_init__(self) -> None:
-        _check_degrees(
-            "latitude",
-            self.latitude,
-            90,
-        )
+        _check_degrees("latitude", self.latitude, 90)
         _check_degrees("longitude", self.longitude, 180)
         Content.__post_init__(self)
 
     def body(self) -> Json:
-        point = {
-            "latitude": self.latitude,
-            "longitude": self.longitude,
-        }
-        return point | _filled(
-            name=self.name,
-            address=self.address,
-        )
+        point = {"latitude": self.latitude, "longitude": self.longitude}
+        return point | _filled(name=self.name, address=self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +236,7 @@ class Reaction(Content):
     )
 
     def body(self) -> Json:
-        return {
-            "message_id": self.message_id,
-            "emoji": self.emoji,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,11 +266,7 @@ class Buttons(Content):
             {"type": "reply", "reply": {"id": ident, "title": title}}
             for ident, title in self.buttons.items()
         ]
-        return _interactive(
-            "button",
-            self,
-            {"buttons": buttons},
-        )
+        return _interactive("button", self, {"buttons": buttons})
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +325,7 @@ class Choices(Content):
 
     def body(self) -> Json:
         sections = [
-            _filled(title=title, rows=[_row(row) for row in rows])
+            _filled(title=title, rows=[_filled(**asdict(row)) for row in rows])
             for title, rows in self.sections.items()
         ]
         action = {"button": self.button, "sections": sections}
@@ -382,20 +345,12 @@ class StoredContent(Content):
 
 
 def _interactive(kind: str, content: Buttons | Choices, action: Json) -> Json:
-    footer = content.footer and {"text": content.footer}
-    text = {"text": content.text}
-    return {
-        "type": kind,
-        "body": text,
-        "action": action,
-    } | _filled(footer=footer)
-
-
-def _row(row: Row) -> Json:
-    return {
-        "id": row.id,
-        "title": row.title,
-    } | _filled(description=row.description)
+    return _filled(
+        type=kind,
+        body={"text": content.text},
+        action=action,
+        footer=content.footer and {"text": content.footer},
+    )
 
 
 def _filled(**fields: Any) -> Json:

@@ -430,12 +430,8 @@ def _duplicate(ident: str) -> dict[str, Any]:
 
 def _told(outcome: Outcome) -> dict[str, Any]:
     """The outcome of a direct message in the words of ``send_message_via_queue``."""
-    match outcome:
-        case Sent():
-            return {"success": True, "provider_id": outcome.provider_id}
-        case Unknown():
-            return {"error": f"unknown: {outcome.reason}"}
-        case Hopeless():
-            return {"error": f"failed: {outcome.reason}"}
-        case _:
-            return {"error": f"not sent: {outcome.reason}"}
+    if isinstance(outcome, Sent):
+        return {"success": True, "provider_id": outcome.provider_id}
+
+    words = {Unknown: "unknown", Hopeless: "failed"}
+    return {"error": f"{words.get(type(outcome), 'not sent')}: {outcome.reason}"}

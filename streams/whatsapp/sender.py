@@ -30,7 +30,7 @@ from streams.whatsapp.outcome import (
 from streams.whatsapp.providers.base import Connection, Instance
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import GROUP, STREAM, MessageStatus
-from streams.whatsapp.suppressions import MARKETING, Suppressions, stops
+from streams.whatsapp.suppressions import Suppressions, stops
 from streams.whatsapp.vault import vault_of
 
 logger = logger_of("whatsapp")
@@ -294,13 +294,9 @@ class Sender:
 
     async def _fail(self, event: Event[Any], outcome: Hopeless) -> None:
         if outcome.suppress and event.subject:
-            await Suppressions(self._pipeline).add(
-                event.subject,
-                event.tenant or "",
-                MARKETING,
-                reason=outcome.reason,
-                by="provider",
-            )
+            suppressions = Suppressions(self._pipeline)
+            tenant = event.tenant or ""
+            await suppressions.report(event.subject, tenant, outcome.reason)
 
         await self._note_end(event, MessageStatus.FAILED, outcome)
         raise Reject(_told(outcome))
@@ -383,16 +379,15 @@ class Sender:
             self._strikes.pop((scope, self._scope_key(event, scope)), None)
 
     def _scope_key(self, event: Event[Any], scope: str) -> str:
-        if scope == "app":
-            return ""
-
-        if scope == "waba":
-            return self._instances.waba_of(event.instance) or ""
-
-        if scope == "pair":
-            return f"{event.instance},{event.subject}"
-
-        return str(event.instance)
+        match scope:
+            case "app":
+                return ""
+            case "waba":
+                return self._instances.waba_of(event.instance) or ""
+            case "pair":
+                return f"{event.instance},{event.subject}"
+            case _:
+                return str(event.instance)
 
 
 def _owner(meta: Mapping[str, Any]) -> dict[str, str]:

@@ -83,6 +83,10 @@ class Suppressions:
         )
         return stored is wanted
 
+    async def report(self, hashed: str, tenant: str, reason: str) -> None:
+        """Suppress marketing to a recipient who stopped it, as the provider reports."""
+        await self.add(hashed, tenant, MARKETING, reason=reason, by="provider")
+
     async def remove(self, hashed: str, tenant: str) -> bool:
         """End a suppression; False if there was none."""
         found = await self.find(hashed, tenant)

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from streams.errors import ConfigurationError
@@ -43,15 +43,16 @@ class CallTarget:
 
     Attributes:
         scheme, host, port: of the URL.
-        address: the checked address, the only one to connect to.
         path: with the query.
+        address: the checked address, the only one to connect to; '' before the host is
+            resolved.
     """
 
     scheme: str
     host: str
     port: int
-    address: str
     path: str
+    address: str = ""
 
     @property
     def url(self) -> str:
@@ -84,8 +85,8 @@ class UrlGuard:
         )
         self._resolve = resolve or _resolve
 
-    def check(self, url: str) -> tuple[str, str, int, str]:
-        """Check a URL without resolving it. Returns scheme, host, port and path.
+    def check(self, url: str) -> CallTarget:
+        """Check a URL without resolving it.
 
         Raises:
             ConfigurationError: calls to it are not allowed.
@@ -119,7 +120,7 @@ class UrlGuard:
             raise ConfigurationError("a webhook's URL is an https address on port 443")
 
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return parts.scheme, host, port, path
+        return CallTarget(parts.scheme, host, port, path)
 
     async def target(self, url: str) -> CallTarget:
         """Resolve and check the target of a call.
@@ -128,23 +129,18 @@ class UrlGuard:
             ConfigurationError: one of its addresses is not public.
             OSError: the host has no address.
         """
-        scheme, host, port, path = self.check(url)
-        addresses = await self._resolve(host, port)
+        found = self.check(url)
+        addresses = await self._resolve(found.host, found.port)
         if not addresses:
             raise OSError("the host has no address")
 
-        if not self._is_allowed(host, port) and not all(map(is_public, addresses)):
+        is_allowed = self._is_allowed(found.host, found.port)
+        if not is_allowed and not all(map(is_public, addresses)):
             raise ConfigurationError(
                 "the host of a webhook's URL has an address that is not public"
             )
 
-        return CallTarget(
-            scheme,
-            host,
-            port,
-            addresses[0],
-            path,
-        )
+        return replace(found, address=addresses[0])
 
     def _is_allowed(self, host: str, port: int) -> bool:
         return host in self._allowed or f"{host}:{port}" in self._allowed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from streams.errors import Snooze
@@ -17,7 +16,7 @@ from streams.whatsapp.providers.base import Connection
 from streams.whatsapp.providers.meta_errors import rule_of
 from streams.whatsapp.settings import WhatsAppSettings
 from streams.whatsapp.status import MessageStatus
-from streams.whatsapp.suppressions import MARKETING, Suppressions
+from streams.whatsapp.suppressions import Suppressions
 
 STATUS_STREAM = "whatsapp-status"
 INBOUND_STREAM = "whatsapp-inbound"
@@ -84,23 +83,14 @@ class Tracker:
 
         if state is MessageStatus.FAILED:
             fields["reason"] = said.get("reason", "")
-            await self._suppress(str(said.get("code", "")), known.fields)
+            rule = rule_of(str(said.get("code", "")))
+            recipient = known.fields.get("recipient")
+            if rule.decision == "suppress" and recipient:
+                suppressions = Suppressions(self._pipeline)
+                await suppressions.report(recipient, owner["tenant"], rule.reason)
 
         facts["from"] = "webhook"
         await self._log.note(ident, state, facts, fields=fields)
-
-    async def _suppress(self, code: str, known: Mapping[str, str]) -> None:
-        """Suppress marketing to a recipient who stopped it, if the message failed for that."""
-        rule = rule_of(code)
-        recipient = known.get("recipient")
-        if rule.decision == "suppress" and recipient:
-            await Suppressions(self._pipeline).add(
-                recipient,
-                known.get("tenant", ""),
-                MARKETING,
-                reason=rule.reason,
-                by="provider",
-            )
 
     async def connection(self, event: Event[Any]) -> None:
         """Store a connection; an instance that is open again resumes at once."""
