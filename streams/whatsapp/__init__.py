@@ -107,4 +107,8 @@ def __getattr__(name: str) -> Any:
     """Import what is used when it is used: the command line has a list of all commands soon."""
     if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+
+    return getattr(
+        import_module(f"{__name__}.{_ON_DEMAND[name]}"),
+        name,
+    )

@@ -70,8 +70,10 @@ class Figures:
         """
         wanted = share * sum(self.waits.values())
         seen = 0
+
         for bucket in sorted(self.waits):
             seen += self.waits[bucket]
+
             if seen >= wanted:
                 return round(_SHORTEST * _STEP**bucket, 3)
 
@@ -100,7 +102,14 @@ def counts_of(
     def detail(name: str, *, first: bool = False) -> Count:
         """A counter that is kept per instance and day only."""
         record = f"{day}/{tenant}"
-        return Count(record, f"{instance}/{name}", 1, KEPT_DAYS, first=first)
+
+        return Count(
+            record,
+            f"{instance}/{name}",
+            1,
+            KEPT_DAYS,
+            first=first,
+        )
 
     def all_of(name: str, *, first: bool = False) -> list[Count]:
         return [
@@ -110,6 +119,7 @@ def counts_of(
         ]
 
     counts = all_of("queued", first=True)
+
     if status in _COUNTED:
         counts += all_of(_COUNTED[status])
 
@@ -128,6 +138,7 @@ def bucket_of(seconds: float) -> int:
         return 0
 
     steps = math.log(seconds / _SHORTEST, _STEP)
+
     return min(100, math.ceil(steps))
 
 
@@ -144,6 +155,7 @@ class Analytics:
     async def tenants(self, first: date, last: date) -> dict[str, Figures]:
         """Figures of each tenant from ``first`` to ``last``, without reasons and waits."""
         days = [str(day) for day in _days(first, last)]
+
         return await self._grouped(days, str.rpartition)
 
     async def instances(
@@ -151,11 +163,13 @@ class Analytics:
     ) -> dict[str, Figures]:
         """Figures of each instance of a tenant from ``first`` to ``last``."""
         records = [f"{day}/{tenant}" for day in _days(first, last)]
+
         return await self._grouped(records, str.partition)
 
     async def days(self, tenant: str, first: date, last: date) -> dict[str, Figures]:
         """Figures of a tenant, day by day."""
         days = [str(day) for day in _days(first, last)]
+
         return await self._series(days, tenant)
 
     async def hours(self, tenant: str, day: date) -> dict[str, Figures]:
@@ -176,6 +190,7 @@ class Analytics:
         ``split`` finds the slash behind it: tenants and reasons may have slashes, too.
         """
         found: defaultdict[str, Figures] = defaultdict(Figures)
+
         for counted in await self._tracking.counted(names):
             for name, count in counted.items():
                 group, _, counter = split(name, "/")
@@ -187,8 +202,10 @@ class Analytics:
         """Sum the counters of a tenant in each span, over its instances."""
         found = {}
         records = await self._tracking.counted([f"{span}/{tenant}" for span in spans])
+
         for span, counted in zip(spans, records, strict=True):
             figures = found[span] = Figures()
+
             for name, count in counted.items():
                 _, _, counter = name.partition("/")
                 figures.add(counter or name, count)
@@ -199,6 +216,7 @@ class Analytics:
 def total(figures: Iterable[Figures]) -> Figures:
     """The sum of several figures."""
     whole = Figures()
+
     for each in figures:
         for name, count in each.counts().items():
             whole.add(name, count)
@@ -211,6 +229,7 @@ def total(figures: Iterable[Figures]) -> Figures:
 
 def _days(first: date, last: date) -> list[date]:
     span = (last - first).days
+
     if not 0 <= span <= 400:
         raise ConfigurationError("from the first day to the last are 0 to 400 days")
 

@@ -68,6 +68,7 @@ class Application:
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[None]:
         cleaning = asyncio.create_task(clean(self.pipeline.asynchronous, self.settings))
+
         try:
             yield
         finally:
@@ -98,11 +99,13 @@ class Application:
 
         whatsapp = WhatsAppSettings.from_env(environ, directory)
         sends = whatsapp.instances or whatsapp.chosen != "sandbox"
+
         if sends and whatsapp.lookup_key == KNOWN_KEY:
             advice = (
                 "set STREAMS_WHATSAPP_LOOKUP_KEY to a secret: with its default, recipients"
                 " can be guessed from keys"
             )
+
             if in_production(found):
                 raise ConfigurationError(advice)
 
@@ -144,6 +147,7 @@ def with_fallback(
             " this machine until it is back; set STREAMS_FALLBACK=none to refuse that"
         )
         settings = fallback_url(made.pipeline.settings, environ)
+
         return Application(settings, made.settings, environ)
 
     return made
@@ -155,6 +159,7 @@ def data_folder(environ: Mapping[str, str]) -> Path:
     It is ``streams/whatsapp`` in ``$XDG_DATA_HOME`` or ``~/.local/share``.
     """
     base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+
     return Path(base) / "streams" / "whatsapp"
 
 

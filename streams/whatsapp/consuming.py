@@ -25,6 +25,7 @@ class WhileConsuming(Middleware):
     async def start(self, place: Place) -> None:
         """Enter with the first consumer."""
         self._places.add(place)
+
         if self._open is None:
             self._open = self._opens()
             await self._open.__aenter__()
@@ -32,6 +33,11 @@ class WhileConsuming(Middleware):
     async def stop(self, place: Place) -> None:
         """Leave after the last one."""
         self._places.discard(place)
+
         if not self._places and self._open is not None:
             context, self._open = self._open, None
-            await context.__aexit__(None, None, None)
+            await context.__aexit__(
+                None,
+                None,
+                None,
+            )

@@ -30,12 +30,14 @@ class TextLimit(NamedTuple):
             raise self._error(f"not {type(value).__name__}")
 
         is_blank = bool(self.least) and not value.strip()
+
         if is_blank or not self.least <= len(value) <= self.most:
             raise self._error(f"of {len(value)}")
 
     def _error(self, found: str) -> InvalidMessage:
         name = f"{self.name} of {self.owner}" if self.owner else self.name
         bounds = f"{self.least} to {self.most} characters"
+
         return InvalidMessage(f"{name}: a text of {bounds}, {found}")
 
 
@@ -92,6 +94,7 @@ class Template(Content):
 
     def __post_init__(self) -> None:
         Content.__post_init__(self)
+
         if not _is_list(self.components):
             raise InvalidMessage("components of a template are a list")
 
@@ -108,6 +111,7 @@ class Template(Content):
 
 def _check_component(component: Any) -> None:
     kinds = ("header", "body", "button")
+
     if not isinstance(component, Mapping) or component.get("type") not in kinds:
         raise InvalidMessage(
             "components of a template are objects of type header, body or button"
@@ -126,13 +130,18 @@ class Media(Content):
 
     def __post_init__(self) -> None:
         Content.__post_init__(self)
+
         if bool(self.link) == bool(self.id):
             raise InvalidMessage(f"{self.kind}: give link or id, one of the two")
 
         if self.link:
             _check_link(self.kind, self.link)
         else:
-            TextLimit("id", 256, owner=f"the {self.kind}").check(self.id)
+            TextLimit(
+                "id",
+                256,
+                owner=f"the {self.kind}",
+            ).check(self.id)
 
     def body(self) -> Json:
         return _filled(**asdict(self))
@@ -198,6 +207,7 @@ class Location(Content):
 
     def body(self) -> Json:
         point = {"latitude": self.latitude, "longitude": self.longitude}
+
         return point | _filled(name=self.name, address=self.address)
 
 
@@ -210,12 +220,14 @@ class Contacts(Content):
 
     def __post_init__(self) -> None:
         cards = self.contacts
+
         if not isinstance(cards, Sequence) or not 1 <= len(cards) <= 257:
             raise InvalidMessage("contacts: 1 to 257 cards")
 
         for card in cards:
             name = card.get("name") if isinstance(card, Mapping) else None
             text = name.get("formatted_name") if isinstance(name, Mapping) else None
+
             if not isinstance(text, str):
                 raise InvalidMessage("each contact has a name with formatted_name")
 
@@ -254,6 +266,7 @@ class Buttons(Content):
 
     def __post_init__(self) -> None:
         Content.__post_init__(self)
+
         if not isinstance(self.buttons, Mapping) or not 1 <= len(self.buttons) <= 3:
             raise InvalidMessage("buttons: one to three, id to title")
 
@@ -266,7 +279,12 @@ class Buttons(Content):
             {"type": "reply", "reply": {"id": ident, "title": title}}
             for ident, title in self.buttons.items()
         ]
-        return _interactive("button", self, {"buttons": buttons})
+
+        return _interactive(
+            "button",
+            self,
+            {"buttons": buttons},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +314,7 @@ class Choices(Content):
     def __post_init__(self) -> None:
         Content.__post_init__(self)
         sections = self.sections
+
         if not isinstance(sections, Mapping) or not all(
             isinstance(section, Sequence) for section in sections.values()
         ):
@@ -304,6 +323,7 @@ class Choices(Content):
             )
 
         rows = [row for section in sections.values() for row in section]
+
         if not all(isinstance(row, Row) for row in rows):
             raise InvalidMessage("sections of a list hold Row(...) only")
 
@@ -315,6 +335,7 @@ class Choices(Content):
 
         # A single section may go without a title.
         least = 0 if len(sections) == 1 else 1
+
         for title in sections:
             TextLimit("title of a section", 24, least).check(title)
 
@@ -329,6 +350,7 @@ class Choices(Content):
             for title, rows in self.sections.items()
         ]
         action = {"button": self.button, "sections": sections}
+
         return _interactive("list", self, action)
 
 
@@ -364,6 +386,7 @@ def _is_list(value: object) -> bool:
 
 def _check_degrees(name: str, value: Any, most: int) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+
     if not is_number or not -most <= value <= most:
         raise InvalidMessage(f"{name} is a number from -{most} to {most}")
 
@@ -371,6 +394,7 @@ def _check_degrees(name: str, value: Any, most: int) -> None:
 def _check_link(kind: str, value: Any) -> None:
     parts = urlsplit(value) if isinstance(value, str) and len(value) <= 2048 else None
     is_http = parts is not None and parts.scheme in ("https", "http")
+
     if parts is None or not is_http or not parts.hostname or parts.username:
         raise InvalidMessage(
             f"link of the {kind}: an https address of at most 2048 characters,"

@@ -48,10 +48,12 @@ class Direct:
         Returns the id of the message that has the key: of this one, or an earlier one.
         """
         await self.application.instances.refresh(pipeline)
+
         if not self.key:
             return self.id
 
         name = dedup_id(self.tenant, self.key)
+
         return await dedup_ids(pipeline).reserve(name, self.id, 7 * DAY)
 
     async def send(self) -> Outcome:
@@ -61,12 +63,15 @@ class Direct:
             InvalidMessage: there is no such instance.
         """
         sender = self.application.instances.get(self.instance)
+
         if sender is None:
             raise InvalidMessage(f"there is no instance {self.instance!r}")
 
         providers = Providers(self.application.settings)
+
         try:
             message = Message(self.to, self.content)
+
             return await providers.of(sender).send(sender, message, self.id)
         finally:
             await providers.close()
@@ -88,6 +93,7 @@ class Direct:
             "provider_id": provider_id,
             "reason": reason,
         }
+
         facts = {"from": "direct", "code": outcome.code, "reason": reason}
         log = StatusLog(pipeline, settings)
         await log.note(self.id, state, facts, fields=fields)

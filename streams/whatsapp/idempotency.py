@@ -23,7 +23,10 @@ def dedup_id(tenant: str, key: str) -> str:
 
 def dedup_ids(pipeline: Pipeline) -> DedupIds:
     """The dedup ids on the server of an open pipeline."""
-    return DedupIds(pipeline.broker, pipeline.broker.keys(STREAM))
+    return DedupIds(
+        pipeline.broker,
+        pipeline.broker.keys(STREAM),
+    )
 
 
 class Remembered(OrderedDict[str, str]):
@@ -36,5 +39,6 @@ class Remembered(OrderedDict[str, str]):
     def add(self, name: str, ident: str) -> None:
         """Remember a message."""
         self[name] = ident
+
         while len(self) > _REMEMBERED:
             self.popitem(last=False)

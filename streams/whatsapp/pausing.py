@@ -10,6 +10,7 @@ from streams.whatsapp.status import STREAM
 async def paused_instances(pipeline: Pipeline) -> list[Pause]:
     """The pauses of instances, in every group. One command."""
     pauses = await pipeline.pauses(STREAM).list()
+
     return [pause for pause in pauses if pause.attribute == "instance"]
 
 
@@ -25,11 +26,13 @@ async def resume(
         made_by: end only the pauses of this person or program; '' for all.
     """
     pauses = pipeline.pauses(STREAM, by=by)
+
     found = [
         pause
         for pause in await paused_instances(pipeline)
         if pause.value == instance and made_by in ("", pause.by)
     ]
+
     for pause in found:
         await pauses.resume(group=pause.group, instance=instance)
 

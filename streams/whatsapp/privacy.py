@@ -68,13 +68,16 @@ async def forget(
 
     notes = tracking(pipeline, settings.retention)
     gone = 0
+
     while idents := await notes.filed(hashed, most=_MOST):
         known = await asyncio.gather(*map(notes.get, idents))
+
         links = [
             row.fields["provider_id"]
             for row in known
             if row is not None and row.fields.get("provider_id")
         ]
+
         gone += await notes.forget(idents, links=links, files=[hashed])
 
     return Forgotten(messages, inbound, gone)
@@ -91,6 +94,7 @@ async def expire(pipeline: Pipeline, settings: WhatsAppSettings) -> int:
             break  # They stand in the order of their deaths.
 
         old.append(letter.id)
+
         if len(old) >= _MOST:
             gone += await letters.discard(old)
             old = []
@@ -104,8 +108,10 @@ async def clean(pipeline: Pipeline, settings: WhatsAppSettings) -> None:
 
     while True:
         began = time.monotonic()
+
         try:
             count = await expire(pipeline, settings)
+
             if count:
                 logger.info(
                     "deleted dead letters that were kept for long enough",

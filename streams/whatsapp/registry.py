@@ -36,9 +36,11 @@ class InstanceRegistry:
         def change(record: dict[str, str] | None) -> dict[str, str]:
             nonlocal is_new
             is_new = record is None
+
             return dict(row)
 
         await self._records.change(ident, change)
+
         return is_new
 
     async def remove(self, ident: str) -> None:
@@ -72,11 +74,13 @@ def check_row(where: str, row: InstanceFields) -> None:
         )
 
     provider = row.get("provider", "")
+
     if provider not in ("cloud", "evolution", "sandbox", ""):
         raise ConfigurationError(
             f"{where}: provider is cloud, evolution or sandbox, not {provider!r}"
         )
 
     needs_token = provider in ("cloud", "evolution")
+
     if needs_token and not (row.get("token_env") or row.get("token_file")):
         raise ConfigurationError(f"{where}: give token_env or token_file")

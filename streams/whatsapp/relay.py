@@ -64,6 +64,7 @@ class Relay:
         self._settings = settings
         self._source = Pipeline(settings=source)
         self._target = Pipeline(settings=target)
+
         handler = self._source.handler(
             STREAM,
             group=GROUP,
@@ -71,6 +72,7 @@ class Relay:
             order_by=("instance", "subject"),
             fair_by="tenant",
         )
+
         handler(self._hand_over)
         self._stopping = False
         self._busy = time.monotonic()
@@ -78,9 +80,11 @@ class Relay:
     async def run(self) -> None:
         """Hand over until the queue stayed empty for ``QUIET`` seconds, or ``stop``."""
         self._busy = time.monotonic()
+
         async with self._source, self._target:
             await self._end_pauses()
             running = asyncio.create_task(self._source.run())
+
             try:
                 while not running.done() and not self._stopping:
                     try:
@@ -108,8 +112,10 @@ class Relay:
     async def _end_pauses(self) -> None:
         """Resume held instances here: the target decides itself which ones it holds."""
         pauses = self._source.pauses(STREAM, by="relay")
+
         for pause in await pauses.list():
             scope = {pause.attribute: pause.value} if pause.attribute else {}
+
             with contextlib.suppress(NotFound):
                 await pauses.resume(group=pause.group, level=pause.level, **scope)
 
@@ -127,6 +133,7 @@ class Relay:
 
         if await status.levels(STREAM):
             left = await status.stream(STREAM)
+
             if left.stored or left.scheduled:
                 self._busy = time.monotonic()
 
@@ -140,6 +147,7 @@ class Relay:
         async for page in EraseStore(source, keys).scheduled():
             names = [name for name, _ in page]
             found = await StatusStore(source).scheduled_many(STREAM, names)
+
             for name, later in found.items():
                 event = decode(later.fields)
                 event.priority = parse_member(name)[0]
@@ -151,9 +159,11 @@ class Relay:
     async def _statuses(self) -> None:
         """Hand over final statuses; the others move with their messages."""
         notes = self._log(self._source).tracking
+
         async for idents in notes.known():
             for ident in idents:
                 tracked = await notes.get(ident)
+
                 if tracked is None or tracked.state not in FINAL:
                     continue
 
@@ -168,6 +178,7 @@ class Relay:
         """Publish one message, as it was queued, on the target."""
         known = await self._log(self._source).tracking.get(_message_id(event))
         was_sent = known is not None and known.fields.get("provider_id")
+
         if event.type == SEND and was_sent and not event.replays:
             # Only the acknowledgement was lost. The status is handed over by itself.
             return
@@ -213,6 +224,7 @@ class Relay:
             self.done.messages += 1
 
         self._busy = time.monotonic()
+
         if is_open:
             await notes.forget([ident])
 

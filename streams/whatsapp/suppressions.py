@@ -81,6 +81,7 @@ class Suppressions:
             _name(tenant, hashed),
             change,
         )
+
         return stored is wanted
 
     async def report(self, hashed: str, tenant: str, reason: str) -> None:
@@ -94,16 +95,19 @@ class Suppressions:
             _name(tenant, hashed),
             lambda _: None,
         )
+
         return found is not None
 
     async def find(self, hashed: str, tenant: str) -> Suppression | None:
         """The suppression of a recipient; None if there is none. One command."""
         record = await self._records.get(_name(tenant, hashed))
+
         return None if record is None else Suppression(**record)
 
     async def all(self) -> Mapping[tuple[str, str], Suppression]:
         """All suppressions, by tenant and hashed recipient. One command, whatever their number."""
         found = {}
+
         for name, record in (await self._records.all()).items():
             tenant, _, hashed = name.rpartition(":")
             found[tenant, hashed] = Suppression(**record)

@@ -64,10 +64,16 @@ def add(
     from streams.whatsapp.outbox.endpoints import TOLD
 
     async def act(endpoints: Endpoints) -> tuple[Endpoint, str]:
-        made = await endpoints.add(tenant, address, event or TOLD)
+        made = await endpoints.add(
+            tenant,
+            address,
+            event or TOLD,
+        )
+
         return made, endpoints.secrets(made)[0]
 
     made, secret = _ask(at, act)
+
     if at.as_json:
         write_json({"endpoint": asdict(made), "secret": secret})
     else:
@@ -89,11 +95,14 @@ def ls(
 ) -> None:
     """Show endpoints."""
     found = _ask(at, lambda endpoints: endpoints.all(tenant))
+
     if at.as_json:
         write_json({"endpoints": list(map(asdict, found))})
+
         return
 
     shown = table("ENDPOINT", "TENANT", "URL", "EVENTS", "FAILING SINCE", "DISABLED")
+
     for one in found:
         events = ", ".join(one.events)
         since = moment(one.failing_since) if one.failing_since else ""

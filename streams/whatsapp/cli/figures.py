@@ -38,7 +38,13 @@ def stats(
         ),
     ] = "",
     days: Annotated[
-        int, typer.Option("--days", min=1, max=400, help="Today and the days before.")
+        int,
+        typer.Option(
+            "--days",
+            min=1,
+            max=400,
+            help="Today and the days before.",
+        ),
     ] = 1,
     by: Annotated[
         Literal["instance", "day", "hour"], typer.Option("--by", help="Of one tenant.")
@@ -63,7 +69,11 @@ def stats(
         elif by == "hour":
             rows = await analytics.hours(tenant, last)
         elif by == "day":
-            rows = await analytics.days(tenant, first, last)
+            rows = await analytics.days(
+                tenant,
+                first,
+                last,
+            )
         else:
             rows = await analytics.instances(tenant, first, last)
 
@@ -71,18 +81,31 @@ def stats(
 
     counts, rows = at.ask(main)
     whole = total(rows.values())
+
     if at.as_json:
         figures = {name: _plain(each) for name, each in rows.items()}
-        write_json({"now": counts, "figures": figures, "total": _plain(whole)})
+        write_json(
+            {
+                "now": counts,
+                "figures": figures,
+                "total": _plain(whole),
+            }
+        )
+
         return
 
     say(", ".join(f"{count} {name}" for name, count in counts.items()) + " now")
     heads = [f">{name.upper()}" for name in (*whole.counts(), "p50", "p95")]
-    shown = table((by if tenant else "tenant").upper(), *heads, "FAILED BECAUSE")
+    shown = table(
+        (by if tenant else "tenant").upper(),
+        *heads,
+        "FAILED BECAUSE",
+    )
 
     for name, each in [*rows.items(), ("total", whole)]:
         waits = map(each.percentile, (0.5, 0.95))
         reasons = [f"{reason} {count}" for reason, count in each.reasons.most_common(3)]
+
         shown.add_row(
             cell(name),
             *map(str, each.counts().values()),
@@ -97,4 +120,5 @@ def _plain(figures: Figures) -> dict[str, Any]:
     percentiles: dict[str, Any] = {
         f"p{percent}": figures.percentile(percent / 100) for percent in (50, 95, 99)
     }
+
     return figures.counts() | {"reasons": dict(figures.reasons)} | percentiles

@@ -71,8 +71,10 @@ def instances_ls(
 
         reports = await connections.all()
         rows = []
+
         for one in known:
             seen, pause = reports.get(one.id), pauses.get(one.id)
+
             row = {
                 "id": one.id,
                 "provider": one.provider,
@@ -82,18 +84,22 @@ def instances_ls(
                 "seen": seen.at if seen else None,
                 "paused": f"{pause.by}: {pause.reason}" if pause else "",
             }
+
             rows.append(row)
 
         return rows
 
     rows = at.ask(main)
+
     if at.as_json:
         write_json({"instances": rows})
+
         return
 
     shown = table(
         "INSTANCE", "PROVIDER", "NAME", "CONNECTION", "REASON", "SEEN", "PAUSED"
     )
+
     for row in rows:
         row["seen"] = moment(row["seen"]) if row["seen"] else ""
         shown.add_row(*map(cell, row.values()))
@@ -154,10 +160,12 @@ def instances_add(ident: Ident, *, fields: InstanceOptions, at: Server) -> None:
 
     async def main(pipeline: Pipeline) -> tuple[bool, int]:
         registry = InstanceRegistry(pipeline)
+
         return await registry.add(ident, row), len(await registry.all())
 
     is_new, count = at.ask(main)
     say(f"{'added' if is_new else 'changed'} instance {ident}")
+
     if is_new and count == 1:
         remark(
             "from now on only instances that are written down send;"
@@ -198,6 +206,7 @@ def instances_pause(
 
     async def main(pipeline: Pipeline) -> bool:
         pauses = pipeline.pauses(STREAM, by=person())
+
         return (await pauses.pause(instance=ident, reason=reason)).new
 
     is_new = at.ask(main)

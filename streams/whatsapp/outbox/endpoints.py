@@ -76,6 +76,7 @@ class Endpoints:
         """
         self.guard.check(url)
         wanted = tuple(event.removeprefix("message.") for event in events)
+
         if not wanted or set(wanted) - set(TOLD):
             names = ", ".join(f"message.{word}" for word in TOLD)
             raise ConfigurationError(f"events are {names}")
@@ -92,18 +93,22 @@ class Endpoints:
             url,
             wanted,
         )
+
         await self._records().change(made.id, lambda _: asdict(made))
+
         return made
 
     async def all(self, tenant: str = "") -> list[Endpoint]:
         """All endpoints, or those of a tenant."""
         records = await self._records().all()
         found = map(Endpoint.of, records.values())
+
         return [endpoint for endpoint in found if tenant in ("", endpoint.tenant)]
 
     async def get(self, ident: str) -> Endpoint | None:
         """An endpoint; None if it does not exist."""
         record = await self._records().get(ident)
+
         return None if record is None else Endpoint.of(record)
 
     async def remove(self, ident: str) -> None:
@@ -125,8 +130,14 @@ class Endpoints:
             NotFound: there is no such endpoint.
         """
         now = self._pipeline.broker.clock.now()
+
         return await self._change(
-            ident, lambda e: replace(e, version=e.version + 1, rotated_at=now)
+            ident,
+            lambda e: replace(
+                e,
+                version=e.version + 1,
+                rotated_at=now,
+            ),
         )
 
     async def enable(self, ident: str) -> Endpoint:
@@ -152,6 +163,7 @@ class Endpoints:
         changed = await self._change(
             ident, lambda e: replace(e, failing_since=e.failing_since or now)
         )
+
         return now - changed.failing_since > patience
 
     async def worked(self, endpoint: Endpoint) -> None:
@@ -180,6 +192,7 @@ class Endpoints:
             return asdict(how(_existing(ident, record)))
 
         record = await self._records().change(ident, change)
+
         return _existing(ident, record)
 
     def _records(self) -> Records:

@@ -58,6 +58,7 @@ class CallTarget:
     def url(self) -> str:
         """The URL with the address in place of the host."""
         address = f"[{self.address}]" if ":" in self.address else self.address
+
         return f"{self.scheme}://{address}:{self.port}{self.path}"
 
     @property
@@ -65,6 +66,7 @@ class CallTarget:
         """The ``Host`` header."""
         default = 443 if self.scheme == "https" else 80
         host = f"[{self.host}]" if ":" in self.host else self.host
+
         return host if self.port == default else f"{host}:{self.port}"
 
 
@@ -92,6 +94,7 @@ class UrlGuard:
             ConfigurationError: calls to it are not allowed.
         """
         is_text = isinstance(url, str) and len(url) <= _LONGEST
+
         if not is_text or not url.isprintable() or any(map(str.isspace, url)):
             raise ConfigurationError(
                 "a webhook's URL is an https address of at most 2048 characters,"
@@ -107,12 +110,14 @@ class UrlGuard:
             ) from None
 
         has_user = parts.username is not None or parts.password is not None
+
         if not host or has_user or "\\" in url:
             raise ConfigurationError(
                 "a webhook's URL has a host, and neither user nor password"
             )
 
         port = port or (443 if parts.scheme == "https" else 80)
+
         if self._is_allowed(host, port):
             if parts.scheme not in ("http", "https"):
                 raise ConfigurationError("a webhook's URL is an http or https address")
@@ -120,7 +125,13 @@ class UrlGuard:
             raise ConfigurationError("a webhook's URL is an https address on port 443")
 
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return CallTarget(parts.scheme, host, port, path)
+
+        return CallTarget(
+            parts.scheme,
+            host,
+            port,
+            path,
+        )
 
     async def target(self, url: str) -> CallTarget:
         """Resolve and check the target of a call.
@@ -131,10 +142,12 @@ class UrlGuard:
         """
         found = self.check(url)
         addresses = await self._resolve(found.host, found.port)
+
         if not addresses:
             raise OSError("the host has no address")
 
         is_allowed = self._is_allowed(found.host, found.port)
+
         if not is_allowed and not all(map(is_public, addresses)):
             raise ConfigurationError(
                 "the host of a webhook's URL has an address that is not public"
@@ -166,4 +179,5 @@ async def _resolve(host: str, port: int) -> Sequence[str]:
     found = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     )
+
     return [str(row[4][0]) for row in found]

@@ -38,6 +38,7 @@ class MessageQueries:
         rows = await InstanceRegistry(pipeline).all()
         seen = await Connections(pipeline).all()
         pauses = {pause.value: pause for pause in await paused_instances(pipeline)}
+
         instances = [
             {
                 "id": ident,
@@ -48,6 +49,7 @@ class MessageQueries:
             }
             for ident in sorted({*rows, *seen, *pauses})
         ]
+
         today = datetime.fromtimestamp(pipeline.broker.clock.now(), UTC).date()
         tenants = await Analytics(pipeline).tenants(today, today)
 
@@ -66,9 +68,11 @@ class MessageQueries:
             "letters": [],
             "stream": WEBHOOK_STREAM,
         }
+
         with contextlib.suppress(NotFound):
             row = await self._pipeline.status().stream(WEBHOOK_STREAM)
             groups = [group for group in row.groups if group.group]
+
             for group in groups[:1]:
                 letters = self._pipeline.dead_letters(WEBHOOK_STREAM, group.group)
                 latest = letters.latest(_LETTERS)

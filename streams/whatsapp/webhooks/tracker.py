@@ -58,6 +58,7 @@ class Tracker:
                 order_by="key",
                 retry=Retry(max_retries=10),
             )
+
             handler(handle)
 
     async def track(self, event: Event[Any]) -> None:
@@ -69,6 +70,7 @@ class Tracker:
 
         if known is None or ident is None:
             age = self._pipeline.broker.clock.now() - float(said.get("received", 0))
+
             if age < _PATIENCE:
                 raise Snooze(2.0, "the message is not known yet")
 
@@ -85,12 +87,22 @@ class Tracker:
             fields["reason"] = said.get("reason", "")
             rule = rule_of(str(said.get("code", "")))
             recipient = known.fields.get("recipient")
+
             if rule.decision == "suppress" and recipient:
                 suppressions = Suppressions(self._pipeline)
-                await suppressions.report(recipient, owner["tenant"], rule.reason)
+                await suppressions.report(
+                    recipient,
+                    owner["tenant"],
+                    rule.reason,
+                )
 
         facts["from"] = "webhook"
-        await self._log.note(ident, state, facts, fields=fields)
+        await self._log.note(
+            ident,
+            state,
+            facts,
+            fields=fields,
+        )
 
     async def connection(self, event: Event[Any]) -> None:
         """Store a connection; an instance that is open again resumes at once."""
@@ -106,6 +118,7 @@ class Tracker:
                 continue
 
             await connections.note(one.id, state, "webhook", reason)
+
             if state is Connection.OPEN:
                 # Pauses of operators stay.
                 await resume(self._pipeline, one.id, by="webhook", made_by="breaker")
