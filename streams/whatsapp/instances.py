@@ -108,8 +108,7 @@ class Instances:
                 "an instance cannot send",
                 extra={"instance": ident, "error": str(error)},
             )
-            shown = ("provider", "base_url", "name", "waba")
-            return Instance(ident, **{name: row.get(name, "") for name in shown})
+            return Instance(ident, **_shown(row))
 
     def waba_of(self, ident: str | None) -> str | None:
         """The business account of an instance; None if unknown."""
@@ -159,14 +158,7 @@ class Instances:
         if given["provider"] == "evolution" and not given["base_url"]:
             raise ConfigurationError(f"{where}: provider evolution needs base_url")
 
-        return Instance(
-            ident,
-            given["provider"],
-            given["base_url"],
-            token,
-            row.get("name", ""),
-            row.get("waba", ""),
-        )
+        return Instance(ident, token=token, **_shown(given))
 
     def _token(self, where: str, row: Mapping[str, str]) -> str:
         if "token_file" in row:
@@ -184,6 +176,13 @@ class Instances:
             )
 
         return self._environ.get(name, "") if name else ""
+
+
+def _shown(row: InstanceFields) -> dict[str, str]:
+    """The fields of a row that hold no secret."""
+    return {
+        name: row.get(name, "") for name in ("provider", "base_url", "name", "waba")
+    }
 
 
 class Providers:

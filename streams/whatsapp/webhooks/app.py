@@ -161,19 +161,24 @@ class WebhookApp:
         return PlainTextResponse("ok")
 
     async def _publish(self, update: Update) -> None:
+        stream = STATUS_STREAM
+
         match update:
             case StatusUpdate():
-                now = self._pipeline.broker.clock.now()
-                event = _status(update, now)
+                received = round(self._pipeline.broker.clock.now(), 3)
+                data = {**asdict(update), "received": received}
+                key = (update.callback or update.provider_id)[:200]
+                event = Event[Any](STATUS, data, key=key, dedup_id=update.dedup_id)
             case ConnectionUpdate():
-                event = _connection(update)
+                key = f"connection {update.instance}"[:200]
+                event = Event[Any](CONNECTION, asdict(update), key=key)
             case InboundMessage():
-                if self._settings.inbound:
-                    inbound = self._received(update)
-                    await self._producers[INBOUND_STREAM].publish(inbound)
+                if not self._settings.inbound:
+                    return
 
-                return
-        await self._producers[STATUS_STREAM].publish(event)
+                stream, event = INBOUND_STREAM, self._received(update)
+
+        await self._producers[stream].publish(event)
 
     def _received(self, update: InboundMessage) -> Event[Any]:
         headers = {}
@@ -189,16 +194,6 @@ class WebhookApp:
             headers=headers,
             dedup_id=update.provider_id[:500],
         )
-
-
-def _status(update: StatusUpdate, now: float) -> Event[Any]:
-    data = {**asdict(update), "received": round(now, 3)}
-    key = update.callback or update.provider_id
-    return Event(STATUS, data, key=key[:200], dedup_id=update.dedup_id)
-
-
-def _connection(update: ConnectionUpdate) -> Event[Any]:
-    return Event(CONNECTION, asdict(update), key=f"connection {update.instance}"[:200])
 
 
 async def _read(request: Request) -> bytes | None:
