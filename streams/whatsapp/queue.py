@@ -43,18 +43,18 @@ class _OnApplication:
     """
 
     def __init__(self, application: Application) -> None:
-        self._application = application
+        self.application = application
 
     def _ask(self, act: Callable[[Messages], Awaitable[R]]) -> R:
         """Run a coroutine function of ``Messages`` on the loop of the application."""
-        made = self._application
+        made = self.application
         return made.pipeline.portal.call(
             lambda pipeline: act(Messages(pipeline, made.settings))
         )
 
     def switch(self, application: Application) -> None:
         """Continue on another application."""
-        self._application = application
+        self.application = application
 
 
 class MessageQueue(_OnApplication):
@@ -176,7 +176,7 @@ class MessageWorker(_OnApplication):
             thread, self._thread = self._thread, None
 
         if thread is not None and thread.is_alive():
-            self._application.pipeline.stop()
+            self.application.pipeline.stop()
             thread.join(timeout)
 
     def switch(self, application: Application) -> None:
@@ -211,14 +211,14 @@ class MessageWorker(_OnApplication):
             "queue_size": counts.pending + counts.retrying,
             "processing": counts.processing,
             "dead": counts.failed,
-            "embedded": self._application.is_embedded,
+            "embedded": self.application.is_embedded,
             "sent_directly": process.sent_directly,
             "handed_over": process.handed_over,
         }
 
     def _run(self) -> None:
         try:
-            self._application.pipeline.run()
+            self.application.pipeline.run()
         except StreamsError:
             logger.exception("the worker of messages has ended")
 
@@ -234,7 +234,7 @@ class Process:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._made: tuple[Application, MessageQueue, MessageWorker] | None = None
+        self._made: tuple[MessageWorker, MessageQueue] | None = None
         self._stand_in: StandIn | None = None
         self.queued = Remembered()
         self.directly_sent = Remembered()
@@ -245,13 +245,13 @@ class Process:
         """Number of messages that the relay handed over."""
         return self._stand_in.handed_over if self._stand_in is not None else 0
 
-    def parts(self) -> tuple[Application, MessageQueue, MessageWorker]:
-        """The application, the queue and the worker; the first call makes them."""
+    def parts(self) -> tuple[MessageWorker, MessageQueue]:
+        """The worker and the queue; the first call makes them."""
         with self._lock:
             if self._made is None:
                 wanted = Application.from_env()
                 made = with_fallback(wanted)
-                self._made = (made, MessageQueue(made), MessageWorker(made))
+                self._made = (MessageWorker(made), MessageQueue(made))
                 stand_in = StandIn(wanted, made, self._switch)
 
                 if stand_in.is_needed:
@@ -262,7 +262,8 @@ class Process:
 
     def application(self) -> Application:
         """The application, also if its server is away."""
-        return self._made[0] if self._made is not None else Application.from_env()
+        made = self._made
+        return made[0].application if made is not None else Application.from_env()
 
     def reset(self) -> None:
         """Stop and forget all of it."""
@@ -279,18 +280,15 @@ class Process:
             made, self._made = self._made, None
 
             if made is not None:
-                application, _, worker = made
+                worker, _ = made
                 worker.stop()
-                application.pipeline.close()
+                worker.application.pipeline.close()
 
     def _switch(self, application: Application) -> None:
         """Continue on the real server, which is back."""
         with self._lock:
-            if self._made is not None:
-                _, queue, worker = self._made
-                worker.switch(application)
-                queue.switch(application)
-                self._made = (application, queue, worker)
+            for part in self._made or ():
+                part.switch(application)
 
 
 process = Process()
@@ -305,8 +303,8 @@ def get_message_queue() -> MessageQueue:
         ConfigurationError: a setting cannot be used.
         BrokerUnavailable: no server answers, and ``STREAMS_FALLBACK`` is ``none``.
     """
-    application, queue, worker = process.parts()
-    if application.is_embedded:
+    worker, queue = process.parts()
+    if queue.application.is_embedded:
         worker.start_for_now()
 
     return queue
@@ -314,7 +312,7 @@ def get_message_queue() -> MessageQueue:
 
 def get_message_worker() -> MessageWorker:
     """The worker of this process; raises as ``get_message_queue``."""
-    return process.parts()[2]
+    return process.parts()[0]
 
 
 def send_message_via_queue(
