@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import orjson
@@ -61,8 +62,11 @@ class Vault:
             self._masters[name] = key
 
         self._derived: dict[tuple[str, str], Any] = {}
-        if self._masters:
-            _library()
+        if self._masters and find_spec("cryptography") is None:
+            raise ConfigurationError(
+                "STREAMS_WHATSAPP_ENCRYPTION_KEYS needs the extra crypto:"
+                " pip install 'streams[crypto]'"
+            )
 
     @property
     def seals(self) -> bool:
@@ -96,28 +100,36 @@ class Vault:
         if name not in self._masters:
             raise Snooze(
                 _PATIENCE,
-                "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the message",
+                "STREAMS_WHATSAPP_ENCRYPTION_KEYS of this worker lacks the key of the"
+                " message",
             )
 
-        invalid_tag = _library()[2]
+        from cryptography.exceptions import InvalidTag
+
         try:
             raw = base64.b64decode(str(stored.get("text")), validate=True)
             text = self._cipher(name, tenant).decrypt(
                 raw[:_NONCE], raw[_NONCE:], _bound_to(message_id, tenant)
             )
             return orjson.loads(text)
-        except (invalid_tag, ValueError):
+        except (InvalidTag, ValueError):
             raise InvalidMessage(
                 "the sealed body was changed, or belongs to another message"
             ) from None
 
     def _cipher(self, name: str, tenant: str) -> Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         if (name, tenant) not in self._derived:
             if len(self._derived) > 10_000:
                 self._derived.clear()
 
-            derive, cipher, _ = _library()
-            self._derived[name, tenant] = cipher(derive(self._masters[name], tenant))
+            info = b"streams whatsapp body " + tenant.encode()
+            derivation = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info)
+            key = derivation.derive(self._masters[name])
+            self._derived[name, tenant] = AESGCM(key)
 
         return self._derived[name, tenant]
 
@@ -135,25 +147,3 @@ def new_key(name: str) -> str:
 
 def _bound_to(message_id: str, tenant: str) -> bytes:
     return f"{message_id}\n{tenant}".encode()
-
-
-@lru_cache(maxsize=1)
-def _library() -> tuple[Any, Any, Any]:
-    """The function that derives keys, the cipher, and its error."""
-    try:
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-    except ImportError:
-        raise ConfigurationError(
-            "STREAMS_WHATSAPP_ENCRYPTION_KEYS needs the extra crypto: pip install 'streams[crypto]'"
-        ) from None
-
-    def derive(master: bytes, tenant: str) -> bytes:
-        info = b"streams whatsapp body " + tenant.encode()
-        return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(
-            master
-        )
-
-    return derive, AESGCM, InvalidTag
