@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams import Broker, Event, Limit, Producer, Reject, Snooze
+from streams.admin.limits import Limits
 from streams.broker.entries.admit import Ask
 from streams.events.codec import decode
 from streams.events.names import member
