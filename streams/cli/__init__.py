@@ -17,7 +17,7 @@ from streams.errors import StreamsError
 _BROKEN_PIPE = 128 + 13
 """As shells tell of SIGPIPE."""
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a full or failing disk says to the one who writes a file that is open; then the error names no file."""
+"""Errors of a full or failing disk on a file that is open; they name no file then."""
 _OF_THE_EXTRA = ("typer", "rich", "click", "shellingham", "markdown_it", "pygments")
 
 
@@ -32,8 +32,9 @@ def main() -> None:
             "streams: the command line needs two more packages: pip install 'streams[cli]'\n"
         )
         sys.exit(Exit.USAGE)
-    # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not end a wait for standard input.
-    # A job that a script started in the background ignores Ctrl-C: it is meant for what runs in the foreground.
+    # Not Python's own handler: asyncio would replace that one, and Ctrl-C would not
+    # end a wait for standard input. A job that a script started in the background
+    # ignores Ctrl-C, which is meant for the job in the foreground.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     take_what_there_is()
@@ -67,7 +68,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _unwritten(error: OSError) -> str:
-    return f"streams: the output cannot be written: {error.strerror}; what the command was to do may be done"
+    return (
+        f"streams: the output cannot be written: {error.strerror}; "
+        "what the command was to do may be done"
+    )
 
 
 def _end(sentence: str, code: int) -> None:
@@ -75,7 +79,7 @@ def _end(sentence: str, code: int) -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer has no reader: let the interpreter's last flush go nowhere.
+        # The rest of the buffer has no reader: let the last flush go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if not isinstance(error, BrokenPipeError):
             sentence, code = sentence or _unwritten(error), code or Exit.FAILED

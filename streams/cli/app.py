@@ -10,7 +10,7 @@ from streams.cli import (
     cancel,
     config,
     dashboard,
-    dead_more,
+    dead,
     demo,
     doctor,
     groups,
@@ -21,7 +21,6 @@ from streams.cli import (
     ls,
     pause,
     publish,
-    run_now,
     show,
     top,
     why,
@@ -37,9 +36,11 @@ app = typer.Typer(
     name="streams",
     cls=HostGroup,
     help="Publish events, run their handlers, and see where they stand."
-    "\n\nEvents wait on a stream, per priority level, until a group of workers has handled them. What fails is"
+    "\n\nEvents wait on a stream, per priority level, until a group of workers has "
+    "handled them. What fails is"
     " retried; what fails for good becomes a dead letter, to be looked at, replayed or discarded."
-    "\n\nThe server comes from --url, STREAMS_URL or REDIS_URL, in the environment, .env.local or .env."
+    "\n\nThe server comes from --url, STREAMS_URL or REDIS_URL, in the environment, "
+    ".env.local or .env."
     + examples(
         "streams demo",
         "streams worker shop:pipeline --concurrency 50",
@@ -89,12 +90,12 @@ app.command("why", help=why.HELP)(why.why)
 app.command("find", help=looking.FIND_HELP)(looking.find)
 app.command("workers", help=looking.WORKERS_HELP)(looking.workers)
 app.command("audit", help=looking.AUDIT_HELP)(looking.audit)
-app.add_typer(dead_more.app, name="dead", cls=HostGroup)
+app.add_typer(dead.app, name="dead", cls=HostGroup)
 app.add_typer(groups.app, name="groups", cls=HostGroup)
 app.add_typer(limits.app, name="limits", cls=HostGroup)
 app.add_typer(keys.app, name="keys", cls=HostGroup)
-app.command("cancel", help=cancel.HELP)(cancel.cancel)
-app.command("run-now", help=run_now.HELP)(run_now.run_now)
+app.command("cancel", help=cancel.CANCEL_HELP)(cancel.cancel)
+app.command("run-now", help=cancel.RUN_NOW_HELP)(cancel.run_now)
 app.command("pause", help=pause.PAUSE_HELP)(pause.pause)
 app.command("resume", help=pause.RESUME_HELP)(pause.resume)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)

@@ -1,4 +1,4 @@
-"""HTTP whose clients are bounded in time and number: one that is slow, or that never ends, holds nothing for long.
+"""HTTP whose clients are bounded in time and number: a slow one holds nothing for long.
 
 The server of the application bounds neither how long a request takes to arrive nor how
 long an answer takes to leave. So each connection has clocks of its own here.
@@ -18,7 +18,7 @@ logger = logger_of("http")
 
 
 class ClientBounds(NamedTuple):
-    """What a client may take.
+    """The time and the number that clients may take.
 
     Attributes:
         headers: seconds for the line and the headers of a request, from the first byte,
@@ -55,9 +55,11 @@ class Bounded(H11Protocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         super().connection_made(transport)  # type: ignore[arg-type]
+
         if len(self.connections) > self.bounds.connections:
             self._drop("there are too many connections")
             return
+
         self._wait_for("headers", self.bounds.headers)
 
     def data_received(self, data: bytes) -> None:
@@ -68,6 +70,7 @@ class Bounded(H11Protocol):
     def on_response_complete(self) -> None:
         """Go on to the next request, or see that the answer leaves."""
         super().on_response_complete()
+
         if self.transport.is_closing():
             self._see_it_leave()
         elif self.conn.their_state is h11.IDLE and not self._has_bytes():
@@ -98,6 +101,7 @@ class Bounded(H11Protocol):
     def resume_writing(self) -> None:
         """Go on writing."""
         super().resume_writing()
+
         if self._unread is not None and not self.transport.is_closing():
             self._unread.cancel()
             self._unread = None
@@ -105,13 +109,16 @@ class Bounded(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._wait_no_more()
+
         if self._unread is not None:
             self._unread.cancel()
+
         super().connection_lost(exc)
 
     def _look(self, came: int) -> None:
         """See what the client has still to send."""
         state = self.conn.their_state
+
         if state is h11.IDLE:
             if self._part != "headers":
                 self._wait_for("headers", self.bounds.headers)
@@ -129,13 +136,17 @@ class Bounded(H11Protocol):
         self._wait_no_more()
         self._part, self._until = part, self.loop.time() + seconds
         self.arriving[self] = None
+
         if len(self.arriving) > self.bounds.incomplete:
-            next(iter(self.arriving))._drop("too many requests are on their way")  # noqa: SLF001 - its own kind
+            oldest = next(iter(self.arriving))
+            oldest._drop("too many requests are on their way")  # noqa: SLF001 - its kind
+
         self._waiting = self.loop.call_at(self._until, self._expire)
 
     def _wait_no_more(self) -> None:
         self._part = ""
         self.arriving.pop(self, None)
+
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -147,6 +158,7 @@ class Bounded(H11Protocol):
                 max(self._until, self.loop.time() + 0.1), self._expire
             )
             return
+
         self._drop(f"the {self._part} of a request did not come in time")
 
     def _see_it_leave(self) -> None:
@@ -161,10 +173,12 @@ class Bounded(H11Protocol):
             "a connection is closed",
             extra={"why": why, "place": self.client[0] if self.client else ""},
         )
+
         self.transport.abort()
 
 
 def bounded(bounds: ClientBounds | None = None) -> type[Bounded]:
-    """What one server speaks with its clients."""
+    """The protocol that one server speaks with its clients."""
     own: dict[str, Any] = {"bounds": bounds or ClientBounds(), "arriving": {}}
+
     return type("Bounded", (Bounded,), own)

@@ -1,20 +1,20 @@
-"""``streams cancel``: take events out that are scheduled or wait for a retry."""
+"""``streams cancel`` and ``streams run-now``, on events that wait for their time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
-from streams.admin.cancellations import Cancellation
+from streams.admin.actions import ACTIONS
 from streams.admin.status import EntryState
 from streams.cli.common import (
     StreamName,
+    argument,
     examples,
     finish,
     moment,
     one_line,
+    option,
     person,
     remark,
     say,
@@ -26,7 +26,7 @@ from streams.cli.pause import place
 from streams.errors import NotFound, NotWaiting
 from streams.pipeline import Pipeline
 
-HELP = (
+CANCEL_HELP = (
     "Cancel events that are scheduled, or that wait for a retry."
     "\n\nA cancelled event is gone; who cancelled it is in the stream's audit record. "
     "Another group that still needs it"
@@ -37,87 +37,123 @@ HELP = (
         "streams cancel orders '10|1893456000000-0' --group billing",
     )
 )
-
-
+RUN_NOW_HELP = (
+    "Let events run now that are scheduled, or that wait for a retry."
+    "\n\nThey are due at once, and start when it is their turn; limits, pauses and "
+    "the order of keys hold as ever. Who"
+    " was impatient is in the stream's audit record."
+    + examples(
+        "streams run-now orders 7d3e5f0a1b2c3d4e-1",
+        "streams run-now orders '10|1893456000000-0' --group billing",
+    )
+)
 Ids = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="ID...",
-        help="Event ids, entry ids, or LEVEL|ENTRY-ID.",
-        show_default=False,
-    ),
+    list[str], argument("ID...", "Event ids, entry ids, or LEVEL|ENTRY-ID.")
 ]
-InGroup = Annotated[
-    str,
-    typer.Option(
-        "--group",
-        help="Where it waits for a retry, if it does in several.",
-        show_default=False,
-    ),
-]
+InGroup = Annotated[str, option("Where it waits for a retry, if it does in several.")]
+Refused = Mapping[str, NotWaiting | NotFound]
 
 
 @with_options
-def cancel(
-    stream: StreamName, ids: Ids, *, group: InGroup = "", at: OnPartition
+async def cancel(
+    pipeline: Pipeline,
+    stream: StreamName,
+    ids: Ids,
+    *,
+    group: InGroup = "",
+    at: OnPartition,
 ) -> None:
-    """Cancel events; see HELP."""
+    """Cancel events; see CANCEL_HELP."""
+    cancellations = pipeline.cancellations(
+        stream,
+        by=person(),
+        partition=at.partition,
+    )
 
-    async def main(pipeline: Pipeline) -> Cancellation:
-        cancellations = pipeline.cancellations(
-            stream, by=person(), partition=at.partition
-        )
-        return await cancellations.cancel_many(ids, group)
+    outcome = await cancellations.cancel_many(ids, group)
 
-    outcome = at.ask(main)
     if at.as_json:
-        cancelled = [_plain(id, state) for id, state in outcome.cancelled.items()]
+        names = "stream state group level entry_id event_id type due failures stalls"
+        cancelled = [
+            {"id": id, **{name: getattr(state, name) for name in names.split()}}
+            for id, state in outcome.cancelled.items()
+        ]
+
         refused = [
             {"id": id, "state": getattr(error, "state", None), "message": str(error)}
             for id, error in outcome.refused.items()
         ]
+
         write_json({"stream": stream, "cancelled": cancelled, "refused": refused})
     else:
         for id, state in outcome.cancelled.items():
-            say(f"cancelled {one_line(id)} on {where(state)}: {was(state)}")
-    end(ids, outcome.refused, at)
+            say(f"cancelled {one_line(id)} on {_where(state)}: {_was(state)}")
+
+    _end(ids, outcome.refused, at)
 
 
-def where(state: EntryState) -> str:
-    """The place of an event in words."""
+@with_options
+async def run_now(
+    pipeline: Pipeline,
+    stream: StreamName,
+    ids: Ids,
+    *,
+    group: InGroup = "",
+    at: OnPartition,
+) -> None:
+    """Let events run now; see RUN_NOW_HELP."""
+    target = at.target(pipeline, stream)
+    hurried: dict[str, EntryState] = {}
+    refused: dict[str, NotWaiting | NotFound] = {}
+
+    for id in dict.fromkeys(ids):
+        try:
+            given = {"id": id, "group": group}
+            hurried[id] = await ACTIONS["run-now"].run(target, given)
+        except (NotWaiting, NotFound) as error:
+            refused[id] = error
+
+    if at.as_json:
+        rows = [
+            {
+                "id": id,
+                "stream": state.stream,
+                "was": state.state,
+                "group": state.group,
+                "level": state.level,
+                "due": state.due,
+            }
+            for id, state in hurried.items()
+        ]
+
+        told = [{"id": id, "message": str(error)} for id, error in refused.items()]
+        write_json({"stream": stream, "due_now": rows, "refused": told})
+    else:
+        for id, state in hurried.items():
+            say(f"{one_line(id)} on {_where(state)} is due now: {_was(state)}")
+
+    _end(ids, refused, at)
+
+
+def _where(state: EntryState) -> str:
     return place(state.stream, state.group, state.level)
 
 
-def was(state: EntryState) -> str:
-    """The state of an event until now in words."""
-    due = f", due {moment(state.due)}" if state.due is not None else ""
-    return f"it was {state.state}{due}"
+def _was(state: EntryState) -> str:
+    if state.due is None:
+        return f"it was {state.state}"
+
+    return f"it was {state.state}, due {moment(state.due)}"
 
 
-def end(
-    ids: list[str], refused: Mapping[str, NotWaiting | NotFound], at: OnPartition
-) -> None:
+def _end(ids: list[str], refused: Refused, at: OnPartition) -> None:
     """Say which events were refused; then the command ends, if any was."""
     errors = list(refused.values())
+
     if not at.as_json:
         for error in errors:
             remark(one_line(f"streams: {error}"))
+
     if errors:
         # One id: the code says what is wrong with it. Several: done in part.
         finish(exit_code(errors[0]) if len(set(ids)) == 1 else Exit.FAILED)
-
-
-def _plain(id: str, state: EntryState) -> dict[str, Any]:
-    names = (
-        "stream",
-        "state",
-        "group",
-        "level",
-        "entry_id",
-        "event_id",
-        "type",
-        "due",
-        "failures",
-        "stalls",
-    )
-    return {"id": id, **{name: getattr(state, name) for name in names}}

@@ -1,16 +1,19 @@
-"""What users of Celery type from habit, and what it is here. Pure."""
+"""Words that users of Celery type from habit, and their names here. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 COMMANDS: Mapping[str, str] = {
-    "purge": "'streams groups drop STREAM GROUP' gives up what a group still has to do, 'streams dead discard STREAM "
+    "purge": "'streams groups drop STREAM GROUP' gives up what a group still has to "
+    "do, 'streams dead discard STREAM "
     "GROUP --all' deletes dead letters, 'streams cancel STREAM ID' takes out single events",
-    "inspect": "'streams workers --in-hand' shows what runs, 'streams ls' what waits, 'streams show STREAM ID' "
+    "inspect": "'streams workers --in-hand' shows what runs, 'streams ls' what "
+    "waits, 'streams show STREAM ID' "
     "where one event stands",
     "status": "'streams workers' shows who works, 'streams health' asks one worker",
-    "control": "'streams pause', 'streams resume', 'streams cancel' and 'streams limits' act on what runs",
+    "control": "'streams pause', 'streams resume', 'streams cancel' and 'streams "
+    "limits' act on what runs",
     "revoke": "'streams cancel STREAM ID' takes out an event that has not started",
     "call": "'streams publish STREAM --type TYPE --data JSON' publishes an event",
     "result": "'streams show STREAM ID' tells where an event stands",
@@ -28,7 +31,8 @@ OPTIONS: Mapping[str, str] = {
     "-l": "write --log-level",
     "--loglevel": "write --log-level",
     "-Q": "a worker serves what its pipeline declares; --levels narrows that to priority levels",
-    "--queues": "a worker serves what its pipeline declares; --levels narrows that to priority levels",
+    "--queues": "a worker serves what its pipeline declares; --levels narrows that "
+    "to priority levels",
     "-P": "handlers are coroutines, or run in threads; --processes runs several processes",
     "--pool": "handlers are coroutines, or run in threads; --processes runs several processes",
     "--autoscale": "write --concurrency and --processes",
@@ -44,13 +48,20 @@ def hints(arguments: Sequence[str]) -> list[str]:
     """A line for each word of Celery in a command line that was refused."""
     found: list[str] = []
     command = next((word for word in arguments if not word.startswith("-")), "")
+
     if command in COMMANDS:
         found.append(f"{command}: {COMMANDS[command]}")
+
     for word in arguments:
         if word == "--":
             break
+
         name = word.partition("=")[0] if word.startswith("--") else word[:2]
-        line = f"{name}: {OPTIONS[name]}" if name in OPTIONS else ""
-        if line and line not in found:
+        if name not in OPTIONS:
+            continue
+
+        line = f"{name}: {OPTIONS[name]}"
+        if line not in found:
             found.append(line)
+
     return found

@@ -1,4 +1,4 @@
-"""Columns that fit a terminal: names are shortened in the middle, and what matters least is left out."""
+"""Columns that fit a terminal: names are shortened, and the least columns left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
-from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,15 +39,19 @@ class Column:
 
 
 def shortened(text: str, width: int, *, keeps_end: bool = True) -> str:
-    """A text of at most so many cells; what is left out is a dot in the middle, or at the end."""
+    """A text of at most so many cells; a dot in the middle, or at the end, stands for the rest."""
     if cell_len(text) <= width:
         return text
+
     if width < 3:
         return set_cell_size(text, max(0, width))
+
     kept = (width - 1) // 2 if keeps_end else 0
     tail = text[len(text) - kept :]
+
     while cell_len(tail) > kept:
         tail = tail[1:]
+
     return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail
 
 
@@ -67,6 +70,7 @@ def lines_of(columns: Sequence[Column], width: int) -> list[str]:
         )
         for row in rows
     ]
+
     return [
         line if cell_len(line) <= width else set_cell_size(line, width)
         for line in lines
@@ -75,7 +79,11 @@ def lines_of(columns: Sequence[Column], width: int) -> list[str]:
 
 def _padded(text: str, width: int, *, at_right: bool) -> str:
     room = " " * (width - cell_len(text))
-    return room + text if at_right else text + room
+
+    if at_right:
+        return room + text
+
+    return text + room
 
 
 def _fitting(columns: list[Column], width: int) -> list[tuple[Column, int]]:
@@ -83,99 +91,97 @@ def _fitting(columns: list[Column], width: int) -> list[tuple[Column, int]]:
     while True:
         sizes = [column.width for column in columns]
         over = sum(sizes) + len(_GAP) * (len(sizes) - 1) - width
+
         while over > 0:
             # The one with the most to spare gives a cell.
             spare = [
                 size - column.least if column.least else 0
                 for size, column in zip(sizes, columns, strict=True)
             ]
+
             if max(spare) <= 0:
                 break
+
             sizes[spare.index(max(spare))] -= 1
             over -= 1
+
         least = max(columns, key=lambda column: column.rank)
+
         if over <= 0 or least.rank == 0:
             return list(zip(columns, sizes, strict=True))
+
         columns = [column for column in columns if column is not least]
 
 
 def fitted(
     made: Table, width: int, *, names: Mapping[str, int], spare: Sequence[str]
 ) -> Table:
-    """A table in a terminal of so many cells: numbers are never cut, names in the middle, and columns are left out.
+    """A table in a terminal of so many cells.
+
+    Numbers are never cut, names are cut in the middle, and columns are left out.
 
     Args:
         made: the table, of cells with markup.
         width: of the terminal.
-        names: titles of columns that may be shortened, to the cells that each keeps. What comes last in its row is
-            shortened at its end, for it is a sentence.
+        names: titles of columns that may be shortened, to the cells that each keeps.
+            The last of a row is shortened at its end, for it is a sentence.
         spare: titles of columns that may be left out, the first of them first.
 
     Returns:
         The table itself if it fits; else another one, whose caption says what is left out.
     """
     rows = {
-        _title(column): [Text.from_markup(str(cell)) for cell in column.cells]
+        str(column.header): [Text.from_markup(str(cell)) for cell in column.cells]
         for column in made.columns
     }
-    sizes = {
-        name: max(map(cell_len, (name, *(cell.plain for cell in cells))))
-        for name, cells in rows.items()
-    }
-    if sum(sizes.values()) + 2 * (len(sizes) - 1) <= width:
-        return made
-    left_out: list[str] = []
-    for name in (*spare, ""):
-        kept = [title for title in sizes if title not in left_out]
-        least = (
-            sum(min(sizes[title], names.get(title, sizes[title])) for title in kept)
-            + len(kept)
-            - 1
+
+    ranks = {title: rank for rank, title in enumerate(reversed(spare), 1)}
+    columns = [
+        Column(
+            title=title,
+            cells=[cell.plain for cell in cells],
+            least=names.get(title, 0),
+            rank=ranks.get(title, 0),
         )
-        if least <= width or not name:
-            break
-        left_out.append(name)
-    over = sum(sizes[title] for title in kept) + len(kept) - 1 - width
-    while over > 0 and (
-        loose := [name for name in kept if name in names and sizes[name] > names[name]]
-    ):
-        widest = max(loose, key=lambda name: sizes[name] - names[name])
-        sizes[widest] -= 1
-        over -= 1
-    narrow = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="bold",
-        title=made.title,
-    )
-    narrow.title_justify, narrow.title_style = made.title_justify, made.title_style
-    for column in made.columns:
-        if _title(column) in kept:
-            narrow.add_column(_title(column), justify=column.justify, no_wrap=True)
-    cells = [
-        [_cut(cell, sizes[name], keeps_end=name != kept[-1]) for cell in rows[name]]
-        for name in kept
+        for title, cells in rows.items()
     ]
+
+    if sum(column.width + 2 for column in columns) - 2 <= width:
+        return made
+
+    kept = {column.title: size for column, size in _fitting(columns, width)}
+    narrow = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+    for column in made.columns:
+        if column.header in kept:
+            narrow.add_column(column.header, justify=column.justify, no_wrap=True)
+
+    *_, last = kept
+    cells = [
+        [_cut(cell, size, keeps_end=title != last) for cell in rows[title]]
+        for title, size in kept.items()
+    ]
+
     for row in zip(*cells, strict=True):
         narrow.add_row(*row)
-    if left_out:
+
+    if left_out := [title for title in spare if title in rows and title not in kept]:
         narrow.caption = f"[dim]no room for: {', '.join(left_out)}[/]"
         narrow.caption_justify = "left"
+
     return narrow
-
-
-def _title(column: RichColumn) -> str:
-    return str(column.header)
 
 
 def _cut(text: Text, width: int, *, keeps_end: bool) -> Text:
     if cell_len(text.plain) <= width:
         return text
+
     # Of wide characters the style is worth less than the width.
     if cell_len(text.plain) != len(text.plain):
         return Text(shortened(text.plain, width, keeps_end=keeps_end))
+
     tail = (width - 1) // 2 if keeps_end else 0
+
     return Text.assemble(
         text[: width - 1 - tail], "…", text[len(text) - tail :] if tail else ""
     )

@@ -1,4 +1,4 @@
-"""What the commands share: options, settings, the way into asyncio, and how results are written."""
+"""Options, settings, the way into asyncio, and the forms of results: shared by all commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Mapping,
     Sequence,
 )
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -41,83 +42,75 @@ from streams.settings import Settings
 
 T = TypeVar("T")
 
+
+def option(help: str, *names: str, **more: Any) -> Any:
+    """An option, by default without its default in the help."""
+    return typer.Option(*names, help=help, **{"show_default": False, **more})
+
+
+def argument(metavar: str | None, help: str, **more: Any) -> Any:
+    """An argument without its default in the help."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False, **more)
+
+
+_server = partial(option, rich_help_panel="Server")
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url",
-        help="The server: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or embedded://PATH. "
-        "Default: STREAMS_URL or REDIS_URL, from the environment or an env file.",
-        show_default=False,
-        rich_help_panel="Server",
+    _server(
+        "The server: redis://, rediss://, unix://, redis+sentinel://, "
+        "redis+cluster:// or embedded://PATH. "
+        "Default: STREAMS_URL or REDIS_URL, from the environment or an env file."
     ),
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option(
-        "--namespace",
-        help="First part of every key. Default: STREAMS_NAMESPACE, else 'streams'.",
-        show_default=False,
-        rich_help_panel="Server",
-    ),
+    _server("First part of every key. Default: STREAMS_NAMESPACE, else 'streams'."),
 ]
 Waiting = Annotated[
     Literal["never", "server", "always"] | None,
-    typer.Option(
+    _server(
+        "For what to wait at the start: for a server that is away; always: also for "
+        "credentials that it never took; never: end at once. "
+        "Default: STREAMS_WAIT, else 'server'.",
         "--wait",
-        help="For what to wait at the start: for a server that is away; always: also for credentials that it never "
-        "took; never: end at once. Default: STREAMS_WAIT, else 'server'.",
-        show_default=False,
-        rich_help_panel="Server",
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Write JSON to standard output, for programs.")
+    bool, option("Write JSON to standard output, for programs.", "--json")
 ]
+Yes = Annotated[bool, option("Do not ask.", "--yes", "-y")]
 StreamName = Annotated[
     str,
-    typer.Argument(
-        metavar="STREAM",
-        help="The stream's name.",
-        show_default=False,
-        autocompletion=completing.streams,
-    ),
+    argument("STREAM", "The stream's name.", autocompletion=completing.streams),
 ]
 PartitionNumber = Annotated[
     int | None,
-    typer.Option(
+    option(
+        "Only this partition of the stream, by its number. Default: all of them.",
         "--partition",
         min=0,
-        help="Only this partition of the stream, by its number. Default: all of them.",
-        show_default=False,
     ),
 ]
 GroupName = Annotated[
-    str,
-    typer.Argument(
-        metavar="GROUP",
-        help="The group's name.",
-        show_default=False,
-        autocompletion=completing.groups,
-    ),
+    str, argument("GROUP", "The group's name.", autocompletion=completing.groups)
 ]
+OnlyGroup = Annotated[str, option("Only this group.")]
 
 _NO_EDGE = 100_000
 """Width of what is no terminal: nothing is shortened for it."""
 _LONGEST = 1e9
 """Seconds of a span that is given as an option, at most: some 31 years."""
-_PUBLIC = frozenset(
-    {
-        "time",
-        "datacontenttype",
-        "dataschema",
-        "traceparent",
-        "tracestate",
-        "max_retries",
-        "retry_delay",
-        "expires",
-        "version",
-    }
-)
+_PUBLIC = {
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "traceparent",
+    "tracestate",
+    "max_retries",
+    "retry_delay",
+    "expires",
+    "version",
+}
 """Metadata that names no person; every other value is masked when shown."""
 
 
@@ -191,13 +184,9 @@ def missing_folder(settings: Settings) -> Path | None:
     return None if folder.exists() else folder
 
 
-def run(main: Callable[[], Awaitable[T]]) -> T:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a command's coroutine."""
-
-    async def body() -> T:
-        return await main()
-
-    return asyncio.run(body())
+    return asyncio.run(main())
 
 
 async def check_group(
@@ -241,6 +230,25 @@ def tell_away(away: Sequence[Away]) -> None:
         finish(Exit.UNREACHABLE)
 
 
+def refuse_unasked(*, yes: bool, instead: str = "") -> None:
+    """Refuse a change that needs a question where there is no terminal.
+
+    Raises:
+        ConfigurationError: there is none, and ``--yes`` is not given.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise ConfigurationError(f"there is no terminal to ask at: give --yes{instead}")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; a no ends the command."""
+    if yes or not sys.stdin.isatty():
+        return
+    if not typer.confirm(question, err=True):
+        remark("nothing was changed")
+        finish(Exit.FAILED)
+
+
 def stdout() -> Console:
     """The console for results. Into a pipe or file lines are as long as they need to be."""
     return Console(
@@ -282,32 +290,24 @@ def write_json(value: Any, *, pretty: bool = True) -> None:
     sys.stdout.write(as_written(text, sys.stdout) + "\n")
 
 
-def table(*columns: str, title: str = "") -> Table:
-    """A table in the house style.
+def table(*columns: str, rows: Iterable[Iterable[str]] = ()) -> Table:
+    """A table in the house style, with these rows of cells.
 
     A column that begins with '>' is a number; one with '*' takes what room is left.
     """
-    made = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-        title=title or None,
-    )
-    made.title_justify = "left"
-    made.title_style = "bold"
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        name = column.lstrip(">*")
+        fills = column.startswith("*")
         made.add_column(
-            name,
+            column.lstrip(">*"),
             justify="right" if column.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if column.startswith("*") else None,
+            ratio=1 if fills else None,
         )
-    made.expand = (
-        any(column.startswith("*") for column in columns) and sys.stdout.isatty()
-    )
+        made.expand = made.expand or (fills and sys.stdout.isatty())
+    for row in rows:
+        made.add_row(*row)
     return made
 
 
@@ -338,16 +338,16 @@ def span(seconds: float | None) -> str:
     """``0.3s``, ``42s``, ``3m 12s``, ``5h 02m``, ``12d 4h``."""
     if seconds is None:
         return ""
-    whole = int(seconds)
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}s"
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute:02d}m"
+    return f"{minutes}m {second:02d}s" if minutes else f"{second}s"
 
 
 def moment(at: float) -> str:

@@ -1,4 +1,7 @@
-"""What a shell offers after TAB: names of streams and groups that the server knows, asked for briefly and quietly."""
+"""Names of streams and groups that a shell offers after TAB.
+
+The server is asked for them briefly and quietly.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def streams(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of streams."""
 
     async def names(pipeline: Pipeline) -> list[str]:
-        return sorted({base_of(name) for name in await pipeline.status().streams()})
+        found = await pipeline.status().streams()
+        bases = {base_of(name) for name in found}
+
+        return sorted(bases)
 
     return _offered(ctx, names, incomplete)
 
@@ -31,11 +37,13 @@ def groups(ctx: typer.Context, incomplete: str) -> list[str]:
     stream = str(ctx.params.get("stream") or "")
 
     async def names(pipeline: Pipeline) -> list[str]:
-        return [
-            group.group for group in (await pipeline.status().stream(stream)).groups
-        ]
+        row = await pipeline.status().stream(stream)
+        return [found.group for found in row.groups]
 
-    return _offered(ctx, names, incomplete) if stream else []
+    if not stream:
+        return []
+
+    return _offered(ctx, names, incomplete)
 
 
 def _offered(
@@ -48,10 +56,14 @@ def _offered(
     with contextlib.suppress(StreamsError, TimeoutError, OSError):
         settings = Settings.from_env()
         url = ctx.params.get("url") or settings.url or ""
+
         if url.partition("://")[0] in ("", "memory", "embedded"):
             return []  # A key must not start a server.
+
         pipeline = Pipeline(url, settings=settings)
-        return [
-            name for name in asyncio.run(asked(pipeline)) if name.startswith(incomplete)
-        ]
+
+        names = asyncio.run(asked(pipeline))
+
+        return [name for name in names if name.startswith(incomplete)]
+
     return []

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.table import Table
 
 from streams.cli.common import (
     AsJson,
+    argument,
     cell,
     examples,
     finish,
@@ -47,6 +47,9 @@ _OTHERS = {"STREAMS_ENV", "STREAMS_SERVER_BINARY"}
 """Variables of ours that are no settings."""
 
 
+_VARIABLES = [f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)]
+
+
 @dataclass(frozen=True, slots=True)
 class SettingRow:
     """One line of the table: a reading, and the pipeline that decides instead, if one does."""
@@ -58,14 +61,14 @@ class SettingRow:
     def as_plain(self) -> dict[str, Any]:
         """The row as plain JSON types."""
         reading = self.reading
+        source = "pipeline" if self.pipeline else reading.origin.removeprefix("the ")
+
         return {
             "name": reading.name,
             "value": None if reading.error else _plain(reading.name, self.value),
             "unit": reading.unit,
             "default": _plain(reading.name, reading.default),
-            "source": "pipeline"
-            if self.pipeline
-            else reading.origin.removeprefix("the "),
+            "source": source,
             "variable": reading.variable or None,
             "error": reading.error or None,
         }
@@ -73,26 +76,35 @@ class SettingRow:
     @property
     def origin(self) -> str:
         """Where the value comes from, in words."""
-        found = (
-            f"{self.reading.variable} in {self.reading.origin}"
-            if self.reading.variable
-            else "default"
-        )
-        if not self.pipeline:
-            return found
-        return self.pipeline + (
-            f", not {self.reading.variable}" if self.reading.variable else ""
+        variable = self.reading.variable
+
+        if self.pipeline:
+            return self.pipeline + (f", not {variable}" if variable else "")
+
+        return f"{variable} in {self.reading.origin}" if variable else "default"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as cells of the table."""
+        reading, origin = self.reading, self.origin
+        value = cell(shown(reading.name, self.value))
+
+        if reading.error:
+            value = f"[red]{cell(reading.text or 'empty')}[/]"
+        elif origin != "default":
+            value = f"[bold]{value}[/]"
+
+        return (
+            reading.name,
+            value,
+            reading.unit,
+            cell(shown(reading.name, reading.default)),
+            cell(origin) if origin != "default" else "[dim]default[/]",
         )
 
 
 def config(
     target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODULE:NAME",
-            help="Show the settings of this pipeline.",
-            show_default=False,
-        ),
+        str | None, argument("MODULE:NAME", "Show the settings of this pipeline.")
     ] = None,
     *,
     as_json: AsJson = False,
@@ -104,23 +116,32 @@ def config(
     # malformed.
     pipeline = load(target) if target is not None and not wrong else None
     rows = [_row(reading, pipeline, target or "") for reading in readings]
-    strangers = _strangers()
+    groups = _groups(pipeline) if pipeline else []
+    found = gather(os.environ, Path.cwd())
+    strangers = sorted(
+        name
+        for name in found.keys() - _OTHERS - set(_VARIABLES)
+        if name.startswith("STREAMS_")
+    )
+
     if as_json:
-        groups = {"groups": _groups(pipeline)} if pipeline else {}
-        write_json(
-            {
-                "settings": [row.as_plain() for row in rows],
-                **groups,
-                "unknown": strangers,
-            }
-        )
+        plain: dict[str, Any] = {"settings": [row.as_plain() for row in rows]}
+
+        if pipeline:
+            plain["groups"] = groups
+
+        write_json({**plain, "unknown": strangers})
     else:
-        stdout().print(_settings_table(rows))
+        columns = ("SETTING", "VALUE", "UNIT", "DEFAULT", "FROM")
+        stdout().print(table(*columns, rows=(row.cells() for row in rows)))
+
         if pipeline:
             stdout().print()
-            stdout().print(_groups_table(pipeline))
+            stdout().print(_groups_table(groups))
+
     for sentence in [*map(_hint, strangers), *wrong]:
         remark(f"streams: {sentence}")
+
     if wrong:
         finish(Exit.USAGE)
 
@@ -129,22 +150,25 @@ def shown(name: str, value: Any) -> str:
     """A setting's value as text: as an environment variable would have it, but without secrets."""
     if value is None or value == "":
         return {"serve_levels": "all", "log_tracebacks": "auto"}.get(name, "none")
+
     if isinstance(value, bool):
         return str(int(value))
+
     if name == "url":
         return shown_url(value)
+
     if isinstance(value, Levels):
         return ",".join(map(str, value.ascending))
-    return (
-        str(int(value))
-        if isinstance(value, float) and value.is_integer()
-        else str(value)
-    )
+
+    whole = isinstance(value, float) and value.is_integer()
+
+    return str(int(value) if whole else value)
 
 
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Levels):
         return list(value.ascending)
+
     return shown_url(value) if name == "url" and value else value
 
 
@@ -152,79 +176,43 @@ def _checked(reading: Reading) -> Reading:
     """The reading, with the error of a URL that cannot be used; nothing is connected to."""
     if reading.name != "url" or reading.error:
         return reading
+
     try:
         Pipeline(reading.value)
     except ConfigurationError as error:
-        return reading._replace(
-            error=f"{reading.variable} (from {reading.origin}): {error}"
-        )
+        where = f"{reading.variable} (from {reading.origin})"
+        return reading._replace(error=f"{where}: {error}")
+
     return reading
 
 
 def _row(reading: Reading, pipeline: Pipeline | None, target: str) -> SettingRow:
-    own = getattr(pipeline.settings, reading.name) if pipeline else reading.value
+    if pipeline is None:
+        return SettingRow(reading, reading.value)
+
+    own = getattr(pipeline.settings, reading.name)
+
     return SettingRow(reading, own, target if own != reading.value else "")
 
 
-def _settings_table(rows: list[SettingRow]) -> Table:
-    made = table("SETTING", "VALUE", "UNIT", "DEFAULT", "FROM")
-    for row in rows:
-        reading = row.reading
-        value = cell(shown(reading.name, row.value))
-        if reading.error:
-            value = f"[red]{cell(reading.text or 'empty')}[/]"
-        elif row.origin != "default":
-            value = f"[bold]{value}[/]"
-        origin = cell(row.origin) if row.origin != "default" else "[dim]default[/]"
-        made.add_row(
-            reading.name,
-            value,
-            reading.unit,
-            cell(shown(reading.name, reading.default)),
-            origin,
-        )
-    return made
-
-
 def _groups(pipeline: Pipeline) -> list[dict[str, Any]]:
-    return [
-        {
-            "stream": plan.stream,
-            "group": plan.group,
-            "concurrency": plan.concurrency,
-            "lease": plan.lease,
-        }
-        for plan in pipeline.plans
-    ]
+    names = ("stream", "group", "concurrency", "lease")
+    return [{name: getattr(plan, name) for name in names} for plan in pipeline.plans]
 
 
-def _groups_table(pipeline: Pipeline) -> Table:
-    made = table("STREAM", "GROUP", ">CONCURRENCY", ">LEASE")
-    for row in _groups(pipeline):
-        made.add_row(
-            cell(row["stream"]),
-            cell(row["group"]),
-            str(row["concurrency"]),
-            shown("lease", row["lease"]),
-        )
+def _groups_table(groups: list[dict[str, Any]]) -> Table:
+    columns = ("STREAM", "GROUP", ">CONCURRENCY", ">LEASE")
+    made = table(*columns)
+
+    for row in groups:
+        made.add_row(*(cell(shown(*pair)) for pair in row.items()))
+
     return made
-
-
-def _strangers() -> list[str]:
-    """Variables that look like ours and are not, as a slip of the pen leaves them."""
-    known = {
-        f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)
-    } | _OTHERS
-    found = gather(os.environ, Path.cwd())
-    return sorted(
-        name for name in found if name.startswith("STREAMS_") and name not in known
-    )
 
 
 def _hint(stranger: str) -> str:
-    near = difflib.get_close_matches(
-        stranger, [f"STREAMS_{setting.name.upper()}" for setting in fields(Settings)], 1
-    )
-    return f"{stranger} is not a setting" + (
-        f"; did you mean {near[0]}?" if near else ""
-    )
+    """A variable that looks like ours and is not, as a slip of the pen leaves it."""
+    near = difflib.get_close_matches(stranger, _VARIABLES, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+
+    return f"{stranger} is not a setting{hint}"

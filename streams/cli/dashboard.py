@@ -18,6 +18,7 @@ from streams.cli.common import (
     Url,
     Waiting,
     examples,
+    option,
     override,
     remark,
     say,
@@ -53,13 +54,16 @@ HELP = (
 
 
 class SeveralGroups(StrEnum):
-    """What happens to somebody whose groups mean several roles."""
+    """The role of a person whose groups mean several roles."""
 
     REFUSE = "refuse"
     HIGHEST = "highest"
 
 
-_NOBODY = "without --users every program on this machine may do everything there: put no proxy before it"
+_NOBODY = (
+    "without --users every program on this machine may do everything there: "
+    "put no proxy before it"
+)
 _TOKENS_ONLY = (
     "the file has tokens only: the API answers programs, and there are no pages"
 )
@@ -69,51 +73,38 @@ _TOKENS_ONLY = (
 class DashboardCommand:
     """Options of ``dashboard``."""
 
-    host: Annotated[str, typer.Option("--host")] = "127.0.0.1"
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8897
-    users: Annotated[
-        Path | None,
-        typer.Option("--users", help="File of accounts.", show_default=False),
-    ] = None
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Nobody may change anything.")
-    ] = False
+    host: Annotated[str, typer.Option()] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8897
+    users: Annotated[Path | None, option("File of accounts.")] = None
+    read_only: Annotated[bool, option("Nobody may change anything.", "--read-only")] = (
+        False
+    )
     secure_cookie: Annotated[
-        bool, typer.Option("--secure-cookie", help="It is reached by https only.")
+        bool, option("It is reached by https only.", "--secure-cookie")
     ] = False
     proxy: Annotated[
         list[str] | None,
-        typer.Option(
-            "--proxy",
-            help="Network of the proxy, e.g. 10.0.0.0/8; repeatable.",
-            show_default=False,
-        ),
+        option("Network of the proxy, e.g. 10.0.0.0/8; repeatable."),
     ] = None
     proxy_groups: Annotated[
         SeveralGroups,
-        typer.Option(
-            "--proxy-groups",
-            help="What happens to somebody whose groups mean several roles.",
-        ),
+        typer.Option(help="What happens to somebody whose groups mean several roles."),
     ] = SeveralGroups.REFUSE
     behind: Annotated[
         list[str] | None,
-        typer.Option(
-            "--behind",
-            help="Network of a proxy that only passes requests on, and says in X-Forwarded-For where they come from;"
-            " repeatable.",
-            show_default=False,
+        option(
+            "Network of a proxy that only passes requests on, and says in "
+            "X-Forwarded-For where they come from; repeatable."
         ),
     ] = None
     hash_it: Annotated[
-        bool,
-        typer.Option("--hash-password", help="Hash a password for the file, and end."),
+        bool, option("Hash a password for the file, and end.", "--hash-password")
     ] = False
     make_token: Annotated[
-        bool, typer.Option("--new-token", help="Make a token for the file, and end.")
+        bool, option("Make a token for the file, and end.", "--new-token")
     ] = False
     openapi: Annotated[
-        bool, typer.Option("--openapi", help="Print the document of the API, and end.")
+        bool, option("Print the document of the API, and end.", "--openapi")
     ] = False
     url: Url = None
     namespace: Namespace = None
@@ -154,61 +145,49 @@ def dashboard(how: DashboardCommand) -> None:
     if how.openapi:
         # Nothing is asked of the server: it need not be there.
         programs = DashboardOptions(tokens=Tokens({"": Token("", Role.VIEWER)}))
-        say(
-            Dashboard(Pipeline("redis://127.0.0.1/0"), programs).api.document().decode()
-        )
+        pipeline = Pipeline("redis://127.0.0.1/0")
+        say(Dashboard(pipeline, programs).api.document().decode())
         return
+
     accounts = Accounts.read(how.users) if how.users is not None else Accounts({})
-    tokens = accounts.tokens
-    knows = (
-        Proxy(
-            tuple(_network("--proxy", text) for text in how.proxy),
-            several=how.proxy_groups.value,
-        )
-        if how.proxy
-        else None
-    )
+    proxy = None
+    if how.proxy:
+        networks = tuple(_network("--proxy", text) for text in how.proxy)
+        proxy = Proxy(networks, several=how.proxy_groups.value)
     note = ""
-    if not accounts and knows is None:
-        note = _TOKENS_ONLY if tokens else _NOBODY
-        if not tokens and how.host != "localhost" and not is_loopback(how.host):
+    if not accounts and proxy is None:
+        note = _TOKENS_ONLY if accounts.tokens else _NOBODY
+        if note == _NOBODY and how.host != "localhost" and not is_loopback(how.host):
             raise ConfigurationError(
                 f"without --users the dashboard is for this machine only: {how.host} "
                 "can be reached by others"
             )
-    passing = tuple(_network("--behind", text) for text in how.behind or ())
     options = DashboardOptions(
         accounts,
-        tokens,
+        accounts.tokens,
         os.environ.get("STREAMS_DASHBOARD_SECRET", ""),
         how.read_only,
         how.secure_cookie,
-        knows,
-        passing,
+        proxy,
+        tuple(_network("--behind", text) for text in how.behind or ()),
     )
     settings = override(settings_of(how.url, how.namespace), wait=how.wait)
     logs.set_up(settings.log, settings.log_level)
     pipeline = Pipeline(settings=settings)
-    serve(
-        Dashboard(pipeline, options).app,
-        how.host,
-        how.port,
-        "the dashboard",
-        pipeline,
-        note=note,
-    )
+    served = Dashboard(pipeline, options).app
+    serve(served, how.host, how.port, "the dashboard", pipeline, note=note)
 
 
 def _password() -> str:
-    """The password that is to be hashed: asked for twice at a terminal, else the one line of standard input."""
+    """The password to hash: asked for twice at a terminal, else a line of standard input."""
     if sys.stdin.isatty():
         return str(
             typer.prompt(
                 "Password", hide_input=True, confirmation_prompt=True, err=True
             )
         )
-    lines = [line.rstrip("\r") for line in sys.stdin.read().split("\n")]
-    found = {line for line in lines if line}
+    lines = {line.rstrip("\r") for line in sys.stdin.read().split("\n")}
+    found = lines - {""}
     if len(found) != 1:
         raise ConfigurationError(
             "standard input holds no password, or several: give it in one line"

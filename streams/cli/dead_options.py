@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from typing import Annotated, Any
-
-import typer
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated
 
 from streams.admin.dead_letter import REASONS, Filter
 from streams.admin.dead_letters import DeadLetters, check_reason
-from streams.cli.common import check_group, finish, parse_moment, person, remark
-from streams.cli.exit_codes import Exit
-from streams.cli.options import OneGroup
+from streams.cli.common import argument, check_group, option, parse_moment
+from streams.cli.options import InPartition, OneGroup
 from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 
-
-def _filter(help: str, *names: str) -> Any:
-    return typer.Option(
-        *names, help=help, show_default=False, rich_help_panel="Filters"
-    )
+_filter = partial(option, rich_help_panel="Filters")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """What the chosen dead letters have in common."""
+    """The facts that the chosen dead letters have in common."""
 
     type: Annotated[str | None, _filter("Event type.", "--type")] = None
     reason: Annotated[
@@ -44,43 +37,32 @@ class Filters:
         _filter("Part of what is shown of it: id, type, errors, metadata."),
     ] = None
 
+    def __post_init__(self) -> None:
+        """Refuse a time that is none, before a server is asked."""
+        self.filter()
+
     def filter(self) -> Filter:
         """The filter that the options say.
 
         Raises:
             ConfigurationError: a time is none.
         """
-        return Filter(
-            type=self.type,
-            reason=self.reason,
-            error=self.error,
-            event_id=self.event_id,
-            tenant=self.tenant,
-            level=self.level,
-            since=parse_moment(self.since, "--since"),
-            until=parse_moment(self.until, "--until"),
-            text=self.text,
-        )
+        times = {
+            name: parse_moment(getattr(self, name), f"--{name}")
+            for name in ("since", "until")
+        }
+        return Filter(**asdict(self) | times)
 
 
-Ids = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[IDS]...", help="Ids of dead letters.", show_default=False),
-]
-All = Annotated[bool, typer.Option("--all", help="Every dead letter of the group.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Body = Annotated[bool, typer.Option("--body", help="Show the body too, unmasked.")]
-LetterId = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the dead letter.", show_default=False)
-]
+Ids = Annotated[list[str] | None, argument("[IDS]...", "Ids of dead letters.")]
+All = Annotated[bool, option("Every dead letter of the group.", "--all")]
+DryRun = Annotated[bool, option("Only count.", "--dry-run")]
+Body = Annotated[bool, option("Show the body too, unmasked.", "--body")]
+LetterId = Annotated[str, argument("ID", "Id of the dead letter.")]
 
 
 async def letters_of(
-    pipeline: Pipeline,
-    of: OneGroup,
-    partition: int | None,
-    where: Filter | None = None,
+    pipeline: Pipeline, of: OneGroup, at: InPartition, where: Filter | None = None
 ) -> DeadLetters:
     """The dead letters of a group that is there; acts by the name of the caller.
 
@@ -88,12 +70,11 @@ async def letters_of(
         NotFound: the stream or the group is not there.
         ConfigurationError: the filter has a reason that no dead letter has.
     """
-    await check_group(pipeline, of.stream, of.group, partition)
-    letters = pipeline.dead_letters(
-        of.stream, of.group, by=person(), partition=partition
-    )
+    await check_group(pipeline, of.stream, of.group, at.partition)
+    letters = of.on(pipeline, at).dead_letters()
     if where is not None:
         await check_reason(letters, where)
+
     return letters
 
 
@@ -103,21 +84,5 @@ def choice(ids: list[str], where: Filter, *, all_of_them: bool) -> Filter | list
         raise ConfigurationError(
             "which dead letters? Give ids, or filters, or --all: one of the three"
         )
+
     return ids or where
-
-
-def refuse_unasked(which: Filter | list[str], *, yes: bool) -> None:
-    """Refuse to change many without a question where there is no terminal."""
-    if isinstance(which, Filter) and not yes and not sys.stdin.isatty():
-        raise ConfigurationError(
-            "there is no terminal to ask at: give --yes, or --dry-run to count first"
-        )
-
-
-def confirm(what: str, *, yes: bool) -> None:
-    """Ask on a terminal; a no ends the command."""
-    if yes or not sys.stdin.isatty():
-        return
-    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
-        remark("nothing was changed")
-        finish(Exit.FAILED)

@@ -14,16 +14,13 @@ from streams.quantities import counted
 
 
 def letters_table(letters: list[DeadLetter], now: float) -> Table:
-    """One line per letter; of several partitions with its number."""
+    """One line per dead letter; of several partitions with its number."""
     is_spread = len({letter.stream for letter in letters}) > 1
     where = (">PARTITION",) if is_spread else ()
-    made = table(
-        "ID", *where, "AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR"
-    )
-    for letter in letters:
-        made.add_row(
+    rows = (
+        (
             letter.id,
-            *([str(number_of(letter.stream))] if is_spread else []),
+            *(str(number_of(letter.stream)) for _ in where),
             span(now - letter.died_at),
             f"[red]{cell(letter.reason)}[/]",
             str(letter.level),
@@ -31,47 +28,47 @@ def letters_table(letters: list[DeadLetter], now: float) -> Table:
             str(letter.attempts),
             cell(brief_error(letter)),
         )
-    return made
+        for letter in letters
+    )
+    columns = ("AGE", "REASON", ">LEVEL", "TYPE", ">TRIES", "*LAST ERROR")
+    return table("ID", *where, *columns, rows=rows)
 
 
 def brief_error(letter: DeadLetter) -> str:
     """The latest error without the module of its class; a rejection is its reason."""
     if not letter.errors:
         return ""
-    kind = str(letter.errors[-1].get("type", "")).rpartition(".")[2]
-    message = str(letter.errors[-1].get("message", ""))
-    return (
-        message if kind == "Reject" and message else f"{kind}: {message}".rstrip(": ")
-    )
+    latest = letter.errors[-1]
+    kind = str(latest.get("type", "")).rpartition(".")[2]
+    message = str(latest.get("message", ""))
+    if kind == "Reject" and message:
+        return message
+    return f"{kind}: {message}".rstrip(": ")
 
 
 def letter_facts(letter: DeadLetter, stream: str, group: str) -> Table:
-    """One letter, fact by fact."""
-    found: list[tuple[str, object]] = [
-        ("dead letter", letter.id),
-        (
-            "where",
-            f"{letter.stream or stream}/{group}, level {letter.level}, entry "
-            f"{letter.entry_id}",
-        ),
-        ("reason", letter.reason),
-        ("died", moment(letter.died_at)),
-        ("event id", letter.event_id),
-        ("type", letter.type),
-        (
-            "attempts",
-            attempts(letter.failures, letter.stalls) or "none: no handler saw it",
-        ),
-        ("replays", letter.replays or ""),
-        ("moved by", letter.consumer),
-        *shown_meta(letter.meta).items(),
-        ("body", counted(letter.size, "byte", form=",")),
-    ]
-    return facts(found)
+    """One dead letter, fact by fact."""
+    where = f"{letter.stream or stream}/{group}"
+    ended = attempts(letter.failures, letter.stalls)
+    return facts(
+        {
+            "dead letter": letter.id,
+            "where": f"{where}, level {letter.level}, entry {letter.entry_id}",
+            "reason": letter.reason,
+            "died": moment(letter.died_at),
+            "event id": letter.event_id,
+            "type": letter.type,
+            "attempts": ended or "none: no handler saw it",
+            "replays": letter.replays or "",
+            "moved by": letter.consumer,
+        },
+        letter.meta,
+        counted(letter.size, "byte", form=","),
+    )
 
 
 def plain_letter(letter: DeadLetter, *, body: bool = False) -> dict[str, Any]:
-    """A letter as plain JSON types; masked, unless the body is asked for."""
+    """A dead letter as plain JSON types; masked, unless the body is asked for."""
     plain = letter.as_dict(body=body)
     if not body:
         plain["meta"] = shown_meta(letter.meta)

@@ -1,9 +1,8 @@
-"""``streams doctor``: what is wrong with the server and its streams, and what to do; ``--repair`` mends what it can."""
+"""``streams doctor``: faults of the server and its streams, and how they are repaired."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -13,13 +12,14 @@ import typer
 
 from streams.broker import Broker
 from streams.broker.admin.access import ROLES
-from streams.broker.server.shards import Away
 from streams.cli.common import (
     cell,
+    confirm,
     examples,
     finish,
+    option,
     person,
-    remark,
+    refuse_unasked,
     run,
     say,
     settings_of,
@@ -101,26 +101,19 @@ _MENDING = {
         "losses of the server, as doctor tells them: take them off the list",
     ),
 }
-"""Each repair in words, of one and of several, and the field of ``Strays`` that counts it."""
+"""Each repair in words, of one and of several, by the field of ``Strays`` that counts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions(OnServer):
     """Options of ``doctor``."""
 
-    stream: Annotated[
-        str,
-        typer.Option(help="Only this stream, besides the server.", show_default=False),
-    ] = ""
+    stream: Annotated[str, option("Only this stream, besides the server.")] = ""
     role: Annotated[
         str, typer.Option(help=f"What the user is for: {', '.join(ROLES)}.")
     ] = "worker"
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what needs no decision.")
-    ] = False
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="With --repair: do not ask.")
-    ] = False
+    repair: Annotated[bool, option("Mend what needs no decision.", "--repair")] = False
+    yes: Annotated[bool, option("With --repair: do not ask.", "--yes", "-y")] = False
 
 
 @with_options
@@ -128,46 +121,44 @@ def doctor(how: DoctorOptions) -> None:
     """Examine or repair; see HELP."""
     if how.role not in ROLES:
         raise ConfigurationError(f"--role {how.role!r}: use {', '.join(ROLES)}")
+
     if how.repair:
-        _repair(how)
-        return
+        refuse_unasked(yes=how.yes)
+        how.ask(lambda pipeline: _repair(pipeline, how))
+    else:
+        run(lambda: _examine(how))
 
-    async def main() -> tuple[dict[str, str], list[Finding], int]:
-        async with _reached(how.url, how.namespace) as broker:
-            doctor = Doctor(broker, role=how.role, guests=GUESTS)
-            about = await doctor.about()
-            return about, await doctor.examine(how.stream), doctor.checks
 
-    about, findings, checks = run(main)
+async def _examine(how: DoctorOptions) -> None:
+    async with _reached(how) as broker:
+        doctor = Doctor(broker, role=how.role, guests=GUESTS)
+        about = await doctor.about()
+        findings = await doctor.examine(how.stream)
+
     if how.as_json:
-        write_json(
-            {
-                "server": about,
-                "checks": checks,
-                "findings": [finding.as_plain() for finding in findings],
-            }
-        )
+        plain = [finding.as_plain() for finding in findings]
+        write_json({"server": about, "checks": doctor.checks, "findings": plain})
     else:
         server = (
             f"{about['server']} {about['version']}".strip()
             or "a server that does not tell its version"
         )
+
         say(f"connected to {about['address']}: {server}, {about['topology']}")
-        _print(findings, checks)
+        _print(findings, doctor.checks)
+
     severities = {finding.severity for finding in findings}
-    finish(
-        Exit.USAGE
-        if "critical" in severities
-        else Exit.FAILED
-        if "warning" in severities
-        else Exit.OK
-    )
+
+    if "critical" in severities:
+        finish(Exit.USAGE)
+
+    finish(Exit.FAILED if "warning" in severities else Exit.OK)
 
 
 @contextlib.asynccontextmanager
-async def _reached(url: str | None, namespace: str | None) -> AsyncIterator[Broker]:
-    """The server, although its user may lack what every other command needs: that is what is looked for."""
-    settings = settings_of(url, namespace)
+async def _reached(how: DoctorOptions) -> AsyncIterator[Broker]:
+    """The server, although its user may lack rights that other commands need."""
+    settings = settings_of(how.url, how.namespace)
     tell_of_new_folder(settings)
     broker = Broker(
         settings.url,
@@ -175,6 +166,7 @@ async def _reached(url: str | None, namespace: str | None) -> AsyncIterator[Brok
         timeout=settings.timeout,
         url_file=settings.url_file,
     )
+
     try:
         await broker.connect(needs_clock=False)
         yield broker
@@ -184,60 +176,65 @@ async def _reached(url: str | None, namespace: str | None) -> AsyncIterator[Brok
 
 def _print(findings: list[Finding], checks: int) -> None:
     out = stdout()
+
     for finding in findings:
         style = _STYLE.get(finding.severity, "green")
-        head = f"[{style}]{finding.severity:<8}[/] [bold]{cell(finding.where)}[/] {cell(finding.code)}"
-        out.print(f"{head}: {cell(finding.what)}", soft_wrap=True)
+        where, what = cell(finding.where), cell(finding.what)
+        head = (
+            f"[{style}]{finding.severity:<8}[/] [bold]{where}[/] {cell(finding.code)}"
+        )
+
+        out.print(f"{head}: {what}", soft_wrap=True)
+
         if finding.todo:
             out.print(f"         [dim]->[/] {cell(finding.todo)}", soft_wrap=True)
+
     counts = Counter(finding.severity for finding in findings)
     found = ", ".join(f"{count} {severity}" for severity, count in counts.items())
+
     if not found:
-        say(f"nothing found, {checks} checks")
+        found = "nothing found"
     elif counts.keys() <= {"info", "unknown"}:
-        say(f"nothing that needs you: {found}, {checks} checks")
-    else:
-        say(f"{found}, {checks} checks")
+        found = f"nothing that needs you: {found}"
+
+    say(f"{found}, {checks} checks")
 
 
-def _repair(how: DoctorOptions) -> None:
-    if not how.yes and not sys.stdin.isatty():
-        raise ConfigurationError("there is no terminal to ask at: give --yes")
+async def _repair(pipeline: Pipeline, how: DoctorOptions) -> None:
+    repair = Repair(pipeline.broker, person())
+    done = await repair.look(how.stream)
+    away = repair.away
+    has_work = _total(done) > 0
 
-    async def look(pipeline: Pipeline) -> tuple[dict[str, Strays], list[Away]]:
-        repair = Repair(pipeline.broker, person())
-        return await repair.look(how.stream), repair.away
-
-    async def mend(pipeline: Pipeline) -> dict[str, Strays]:
-        return await Repair(pipeline.broker, person()).mend(how.stream)
-
-    plan, away = how.ask(look)
-    work = any(getattr(strays, name) for strays in plan.values() for name in _MENDING)
     if not how.as_json:
-        _tell(plan)
-    if work and not how.yes and not typer.confirm("Repair?", err=True):
-        remark("nothing was changed")
-        finish(Exit.FAILED)
-    done = how.ask(mend) if work else plan
-    if how.as_json:
-        write_json(
-            {"repaired": {name: asdict(strays) for name, strays in done.items()}}
-        )
-    elif work:
-        total = sum(
-            getattr(strays, name) for strays in done.values() for name in _MENDING
-        )
-        say(f"repaired: {total}; written to the audit record")
-    else:
-        say(f"nothing to repair, {counted(len(plan), 'stream')} looked at")
+        _tell(done)
+
+    if has_work:
+        confirm("Repair?", yes=how.yes)
+        done = await Repair(pipeline.broker, person()).mend(how.stream)
+
+    text = f"nothing to repair, {counted(len(done), 'stream')} looked at"
+
+    if has_work:
+        text = f"repaired: {_total(done)}; written to the audit record"
+
+    repaired = {name: asdict(strays) for name, strays in done.items()}
+    how.tell({"repaired": repaired}, text)
     tell_away(away)
+
+
+def _total(found: dict[str, Strays]) -> int:
+    return sum(getattr(strays, name) for strays in found.values() for name in _MENDING)
 
 
 def _tell(plan: dict[str, Strays]) -> None:
     for stream, strays in plan.items():
-        for name, (one, several) in _MENDING.items():
-            if count := getattr(strays, name):
-                say(f"{stream}: {counted(count, one, several)}")
+        for name, words in _MENDING.items():
+            count = getattr(strays, name)
+
+            if count:
+                say(f"{stream}: {counted(count, *words)}")
+
         if strays.scheduled_stranded:
             stranded = counted(strays.scheduled_stranded, "scheduled event")
             say(f"{stream}: {stranded} without a due time: left for you to decide")

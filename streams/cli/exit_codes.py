@@ -1,4 +1,4 @@
-"""Exit codes: what the shell learns from a command, and which error means which."""
+"""Exit codes, by which a shell learns how a command ended, and those of errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streams.errors import (
 
 
 class Exit(IntEnum):
-    """What a command ends with. The numbers are part of the interface."""
+    """The code that a command ends with. The numbers are part of the interface."""
 
     OK = 0
     FAILED = 1
@@ -42,7 +42,8 @@ MEANINGS = {
     Exit.FAILED: "done in part, refused, not healthy, or the books do not balance",
     Exit.USAGE: "wrong use: an option, a setting, a URL, a target; for doctor: something critical",
     Exit.NOT_FOUND: "no such stream, group, event or dead letter",
-    Exit.UNREACHABLE: "the server, or a shard, cannot be reached (the rest is shown), or it denies access",
+    Exit.UNREACHABLE: "the server, or a shard, cannot be reached (the rest is "
+    "shown), or it denies access",
     Exit.FULL: "the stream or the server is full; nothing was dropped",
     Exit.UNKNOWN: "an answer was lost: events may be stored or not",
     Exit.TAKEN: "the port or address to serve on is in use, or may not be used",
@@ -51,23 +52,25 @@ MEANINGS = {
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
-_BY_ERROR: tuple[tuple[type[StreamsError], Exit], ...] = (
-    (NoServer, Exit.UNREACHABLE),
-    (AddressTaken, Exit.TAKEN),
-    (ConfigurationError, Exit.USAGE),
-    (WrongServer, Exit.USAGE),
-    (NotFound, Exit.NOT_FOUND),
-    (GroupMissing, Exit.NOT_FOUND),
-    (BrokerUnavailable, Exit.UNREACHABLE),
-    (AccessDenied, Exit.UNREACHABLE),
-    (StreamFull, Exit.FULL),
-    (OutOfMemory, Exit.FULL),
-    (PartlyPublished, Exit.UNREACHABLE),
-    (PublishUnknown, Exit.UNKNOWN),
-    (StreamsError, Exit.FAILED),
-)
+_BY_ERROR = {
+    NoServer: Exit.UNREACHABLE,
+    AddressTaken: Exit.TAKEN,
+    ConfigurationError: Exit.USAGE,
+    WrongServer: Exit.USAGE,
+    NotFound: Exit.NOT_FOUND,
+    GroupMissing: Exit.NOT_FOUND,
+    BrokerUnavailable: Exit.UNREACHABLE,
+    AccessDenied: Exit.UNREACHABLE,
+    StreamFull: Exit.FULL,
+    OutOfMemory: Exit.FULL,
+    PartlyPublished: Exit.UNREACHABLE,
+    PublishUnknown: Exit.UNKNOWN,
+}
 
 
 def exit_code(error: StreamsError) -> Exit:
     """The exit code of an error: that of the first class above that fits."""
-    return next(code for kind, code in _BY_ERROR if isinstance(error, kind))
+    for kind, code in _BY_ERROR.items():
+        if isinstance(error, kind):
+            return code
+    return Exit.FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,13 +11,15 @@ from streams.admin.groups import Drop, GroupInfo
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
     StreamName,
+    Yes,
     cell,
+    confirm,
     examples,
-    finish,
     moment,
     number,
+    option,
     person,
-    remark,
+    refuse_unasked,
     say,
     span,
     stdout,
@@ -26,9 +27,7 @@ from streams.cli.common import (
     tell_missing,
     write_json,
 )
-from streams.cli.exit_codes import Exit
 from streams.cli.options import OneGroup, OnPartition, with_options
-from streams.errors import ConfigurationError
 from streams.pipeline import Pipeline
 from streams.quantities import counted
 
@@ -40,7 +39,8 @@ app = typer.Typer(
 
 @app.command(
     "ls",
-    help="Show the groups of a stream: declared or not, there or not, and what each still has to do."
+    help="Show the groups of a stream: declared or not, there or not, and what each "
+    "still has to do."
     "\n\nOn a stream with retention fanout, events wait for every declared group. "
     "'abandoned' has work, and no consumer"
     " that was heard of within the last minute; 'missing' is declared, and the server "
@@ -49,66 +49,46 @@ app = typer.Typer(
     + examples("streams groups ls orders", "streams groups ls orders --json"),
 )
 @with_options
-def ls(stream: StreamName, *, at: OnPartition) -> None:
+async def ls(pipeline: Pipeline, stream: StreamName, *, at: OnPartition) -> None:
     """Show the groups of a stream."""
-
-    async def main(pipeline: Pipeline) -> tuple[list[GroupInfo], tuple[str, ...]]:
-        groups = pipeline.groups(stream, partition=at.partition)
-        return await in_part(groups.list())
-
-    groups, away = at.ask(main)
+    listing = pipeline.groups(stream, partition=at.partition).list()
+    groups, away = await in_part(listing)
     retention = groups[0].retention if groups else ""
     if at.as_json:
         rows = [
             {**asdict(info), "abandoned": info.abandoned, "dropped": info.dropped}
             for info in groups
         ]
-        write_json(
-            {
-                "stream": stream,
-                "retention": retention or None,
-                "groups": rows,
-                "away": away,
-            }
-        )
-        tell_missing(stream, away)
-        return
-    say(f"{stream}: retention {retention or 'not declared'}")
-    if not groups:
-        tell_missing(stream, away)
-        return
-    shown = table(
-        "GROUP",
-        "STATE",
-        "START",
-        "SINCE",
-        ">WAITING",
-        ">PROCESSING",
-        ">RETRYING",
-        ">DEAD",
-        ">CONSUMERS",
-        "HEARD",
-    )
-    for info in groups:
-        shown.add_row(
-            cell(info.group),
-            _state(info),
-            info.start,
-            moment(info.since) if info.since is not None else "",
-            *map(
-                number,
-                (
-                    info.waiting,
-                    info.processing,
-                    info.retrying,
-                    info.dead,
-                    info.consumers,
-                ),
-            ),
-            f"{span(info.silent)} ago" if info.silent is not None else "",
-        )
-    stdout().print(shown)
+        head = {"stream": stream, "retention": retention or None}
+        write_json({**head, "groups": rows, "away": away})
+    else:
+        say(f"{stream}: retention {retention or 'not declared'}")
+        if groups:
+            stdout().print(table(*_COLUMNS, rows=map(_row, groups)))
+
     tell_missing(stream, away)
+
+
+_COUNTS = ("waiting", "processing", "retrying", "dead", "consumers")
+_COLUMNS = (
+    "GROUP",
+    "STATE",
+    "START",
+    "SINCE",
+    *(f">{name.upper()}" for name in _COUNTS),
+    "HEARD",
+)
+
+
+def _row(info: GroupInfo) -> tuple[str, ...]:
+    return (
+        cell(info.group),
+        _state(info),
+        info.start,
+        moment(info.since) if info.since is not None else "",
+        *(number(getattr(info, name)) for name in _COUNTS),
+        f"{span(info.silent)} ago" if info.silent is not None else "",
+    )
 
 
 @app.command(
@@ -129,34 +109,35 @@ def drop(
     of: OneGroup,
     *,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Although consumers are alive; their workers end."
-        ),
+        bool, option("Although consumers are alive; their workers end.", "--force")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     at: OnPartition,
 ) -> None:
     """Give a group up."""
-    if not yes and not sys.stdin.isatty():
-        raise ConfigurationError("there is no terminal to ask at: give --yes")
-
-    async def look(pipeline: Pipeline) -> GroupInfo | None:
-        groups = pipeline.groups(of.stream, partition=at.partition)
-        found = {info.group: info for info in await groups.list()}
-        return found.get(of.group)
+    refuse_unasked(yes=yes)
 
     async def main(pipeline: Pipeline) -> Drop:
         groups = pipeline.groups(of.stream, by=person(), partition=at.partition)
+        if not yes:
+            unfinished = sum(
+                info.waiting + info.processing + info.retrying
+                for info in await groups.list()
+                if info.group == of.group
+            )
+            confirm(
+                f"Drop group {of.group} of {of.stream} "
+                f"with {unfinished} unfinished events?",
+                yes=yes,
+            )
+
         return await groups.drop(of.group, force=force)
 
-    if not yes and not _confirmed(of, at.ask(look)):
-        remark("nothing was changed")
-        finish(Exit.FAILED)
     outcome = at.ask(main)
     if at.as_json:
         write_json({"stream": of.stream, **asdict(outcome)})
         return
+
     what = (
         f"dropped {of.group} of {of.stream}"
         if outcome.dropped
@@ -170,19 +151,14 @@ def drop(
         say(f"{kept} kept: streams dead ls {of.stream} {of.group}")
 
 
-def _confirmed(of: OneGroup, info: GroupInfo | None) -> bool:
-    unfinished = info.waiting + info.processing + info.retrying if info else 0
-    return typer.confirm(
-        f"Drop group {of.group} of {of.stream} with {unfinished} unfinished events?",
-        err=True,
-    )
-
-
 def _state(info: GroupInfo) -> str:
     if info.dropped:
         return "[dim]dropped[/]"
+
     if not info.present:
         return "[red]missing[/]"
+
     if info.abandoned:
         return "[red]abandoned[/]"
+
     return "declared" if info.declared else "[yellow]not declared[/]"

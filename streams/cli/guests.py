@@ -32,6 +32,7 @@ class HostGroup(TyperGroup):
         """The command of a word; None if there is none."""
         if cmd_name not in self.commands:
             self._complete()
+
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -42,7 +43,9 @@ class HostGroup(TyperGroup):
     def _complete(self) -> None:
         if self._is_complete:
             return
+
         self._is_complete = True
+
         for name, guest in GUESTS.all.items():
             with GUESTS.excused(name, "give its commands"):
                 for word, app in guest.commands().items():
@@ -52,6 +55,7 @@ class HostGroup(TyperGroup):
     def _of(self, word: str, app: typer.Typer) -> Iterator[tuple[str, Any]]:
         """Those of an application's commands that belong in this group."""
         is_root = self.name == "streams"
+
         if word == ("" if is_root else self.name):
             yield from get_group(app).commands.items()
         elif is_root and word:
@@ -64,9 +68,11 @@ class HostGroup(TyperGroup):
 async def accompanied(pipeline: Pipeline) -> AsyncIterator[None]:
     """The life of a worker, at whose start and end the applications are told."""
     guests = Guests(logger.error)
+
     for name, guest in guests.all.items():
         with guests.excused(name, "start with the worker"):
             await guest.on_start(pipeline)
+
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from streams.cli.common import (
     AsJson,
     examples,
     finish,
+    option,
     override,
     run,
     say,
@@ -19,12 +20,14 @@ from streams.cli.common import (
 )
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError
-from streams.health import LIVE, READY, Answer, ask
+from streams.health import LIVE, READY, ask
 from streams.settings import Settings
 
 HELP = (
-    "Ask a worker whether it is ready (the default) or alive; the exit code is 0 for yes and 1 for no."
-    "\n\nMeant for probes that run a command. The worker serves its health where --health or STREAMS_HEALTH tells it;"
+    "Ask a worker whether it is ready (the default) or alive; the exit code is 0 for "
+    "yes and 1 for no."
+    "\n\nMeant for probes that run a command. The worker serves its health where "
+    "--health or STREAMS_HEALTH tells it;"
     " this command asks at the same address. Alive does not depend on the server, ready does."
     + examples(
         "streams health",
@@ -37,16 +40,16 @@ HELP = (
 def health(
     *,
     live: Annotated[
-        bool, typer.Option("--live", help="Ask whether it is alive: worth keeping.")
+        bool, option("Ask whether it is alive: worth keeping.", "--live")
     ] = False,
     ready: Annotated[
-        bool, typer.Option("--ready", help="Ask whether it is ready: can take events.")
+        bool, option("Ask whether it is ready: can take events.", "--ready")
     ] = False,
     address: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Where the worker serves its health.",
             metavar="ADDRESS",
-            help="Where the worker serves its health.",
             show_default="STREAMS_HEALTH",
         ),
     ] = None,
@@ -68,24 +71,16 @@ def health(
     where = override(Settings.from_env(), health=address).health
     if not where:
         raise ConfigurationError(
-            "which worker? Give --address or set STREAMS_HEALTH to the address at which it serves its health, e.g. 8080"
+            "which worker? Give --address or set STREAMS_HEALTH to the address "
+            "at which it serves its health, e.g. 8080"
         )
     target = Address.parse(where)
 
-    async def main() -> Answer:
-        return await ask(target, LIVE if live else READY, within=within)
-
-    answer = run(main)
+    answer = run(lambda: ask(target, LIVE if live else READY, within=within))
     if as_json:
         checks = answer.report.as_plain()["checks"] if answer.report else []
-        write_json(
-            {
-                "ok": answer.ok,
-                "says": answer.says,
-                "address": str(target),
-                "checks": checks,
-            }
-        )
+        head = {"ok": answer.ok, "says": answer.says, "address": str(target)}
+        write_json({**head, "checks": checks})
     else:
         say(answer.says)
     finish(Exit.OK if answer.ok else Exit.FAILED)

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from streams.admin.ordered_keys import OrderedKey
 from streams.admin.partitioned import in_part
 from streams.cli.common import (
+    argument,
     cell,
     examples,
     moment,
+    option,
     say,
     stdout,
     table,
@@ -20,66 +23,68 @@ from streams.cli.common import (
 )
 from streams.cli.options import OneGroup, OnPartition, with_options
 from streams.common.masking import masked
+from streams.pipeline import Pipeline
 
 app = typer.Typer(
     help="Show the keys whose order a group keeps, and let held ones go on.",
     no_args_is_help=True,
 )
 
-KeyName = Annotated[
-    str,
-    typer.Argument(
-        metavar="KEY", help="The key, its parts joined by commas.", show_default=False
-    ),
-]
+KeyName = Annotated[str, argument("KEY", "The key, its parts joined by commas.")]
 
 
 @app.command(
     "ls",
     help="Show the keys that are held because an event of theirs died."
-    "\n\nWith --all also those at work. The keys with the most behind them come first; long numbers in keys are masked."
+    "\n\nWith --all also those at work. The keys with the most behind them come "
+    "first; long numbers in keys are masked."
     + examples(
         "streams keys ls orders billing",
         "streams keys ls orders billing --all --limit 20",
     ),
 )
 @with_options
-def ls(
+async def ls(
+    pipeline: Pipeline,
     of: OneGroup,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Keys at work too.")
-    ] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=10_000, help="Keys to show.")
-    ] = 100,
+    everything: Annotated[bool, option("Keys at work too.", "--all")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Keys to show.")] = 100,
     at: OnPartition,
 ) -> None:
     """Show ordered keys."""
-    state: Literal["held"] | None = None if everything else "held"
-    rows, away = at.ask(
-        lambda pipeline: in_part(
-            of.on(pipeline, at).ordered_keys().list(limit, state=state)
-        )
-    )
-    found = [replace(key, key=masked(key.key)) for key in rows]
+    state: Literal["held"] | None = "held"
+    if everything:
+        state = None
+
+    asked = of.on(pipeline, at).ordered_keys()
+    listing = asked.list(limit, state=state)
+    keys, away = await in_part(listing)
+
+    found = [replace(key, key=masked(key.key)) for key in keys]
+
     if at.as_json:
-        keys = [asdict(key) for key in found]
-        write_json({**asdict(of), "keys": keys, "away": away})
+        plain = list(map(asdict, found))
+        write_json({**asdict(of), "keys": plain, "away": away})
     elif not found:
-        say(f"no key of {of} is " + ("at work or held" if everything else "held"))
+        states = "at work or held" if everything else "held"
+        say(f"no key of {of} is {states}")
     else:
-        shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE")
-        for key in found:
-            shown.add_row(
-                cell(key.key),
-                key.state,
-                str(key.behind),
-                cell(key.event_id or key.head),
-                moment(key.since) if key.since else "",
-            )
+        rows = map(_row, found)
+        shown = table("KEY", "STATE", "BEHIND", "EVENT", "SINCE", rows=rows)
         stdout().print(shown)
+
     tell_missing(of.stream, away)
+
+
+def _row(key: OrderedKey) -> tuple[str, ...]:
+    return (
+        cell(key.key),
+        key.state,
+        str(key.behind),
+        cell(key.event_id or key.head),
+        moment(key.since) if key.since else "",
+    )
 
 
 @app.command(
@@ -88,13 +93,18 @@ def ls(
     + examples("streams keys release orders billing customer-7"),
 )
 @with_options
-def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
+async def release(
+    pipeline: Pipeline, of: OneGroup, key: KeyName, *, at: OnPartition
+) -> None:
     """Replay the head of a held key."""
-    place = at.ask(lambda pipeline: of.on(pipeline, at).ordered_keys().release(key))
-    if at.as_json:
-        write_json({**asdict(of), "key": masked(key), "entry": place})
-    else:
-        say(f"released {masked(key)} of {of}: its dead event is tried again as {place}")
+    keys = of.on(pipeline, at).ordered_keys()
+    place = await keys.release(key)
+    shown = masked(key)
+
+    at.tell(
+        {**asdict(of), "key": shown, "entry": place},
+        f"released {shown} of {of}: its dead event is tried again as {place}",
+    )
 
 
 @app.command(
@@ -103,13 +113,15 @@ def release(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
     + examples("streams keys skip orders billing customer-7"),
 )
 @with_options
-def skip(of: OneGroup, key: KeyName, *, at: OnPartition) -> None:
+async def skip(
+    pipeline: Pipeline, of: OneGroup, key: KeyName, *, at: OnPartition
+) -> None:
     """Let a held key go on."""
-    at.ask(lambda pipeline: of.on(pipeline, at).ordered_keys().skip(key))
-    if at.as_json:
-        write_json({**asdict(of), "key": masked(key), "skipped": True})
-    else:
-        say(
-            f"skipped the dead event of {masked(key)} of {of}; "
-            "it stays among the dead letters"
-        )
+    keys = of.on(pipeline, at).ordered_keys()
+    await keys.skip(key)
+    shown = masked(key)
+
+    at.tell(
+        {**asdict(of), "key": shown, "skipped": True},
+        f"skipped the dead event of {shown} of {of}; it stays among the dead letters",
+    )

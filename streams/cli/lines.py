@@ -1,4 +1,4 @@
-"""JSON lines to events: each line becomes an event to publish, or is refused with a reason that does not quote it."""
+"""JSON lines to events: each becomes an event, or is refused without being quoted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 def read_lines(source: BinaryIO, limit: int) -> Iterator[list[Line]]:
     """The lines of a stream of bytes, as many at once as are there; empty ones are left out.
 
-    What arrives slowly is given out as it arrives. Memory is bounded by ``limit`` bytes
+    Lines that arrive slowly are given out as they arrive. Memory is bounded by ``limit`` bytes
     per line.
     """
     read: Callable[[int], bytes] = getattr(source, "read1", source.read)
@@ -59,10 +59,13 @@ def read_lines(source: BinaryIO, limit: int) -> Iterator[list[Line]]:
             elif text.strip():
                 found.append(Line(count, text))
             overlong = False
+
         if len(rest) > limit:
             rest, overlong = b"", True
+
         if found:
             yield found
+
     if overlong or rest.strip():
         yield [Line(count + 1, None if overlong else rest)]
 
@@ -99,6 +102,7 @@ class Parser:
                     "too-large",
                     f"the line is longer than {line_limit(self.settings)} bytes",
                 )
+
             return self.checked(self._event(_json(text)))
         except EventTooLarge as error:
             raise LineRefused("too-large", str(error)) from None
@@ -108,7 +112,9 @@ class Parser:
             raise LineRefused("bad-attribute", str(error)) from None
 
     def checked(self, event: Event[Any]) -> Event[Any]:
-        """The event, if publishing it cannot be refused but by the server; then a batch fails as a whole or not at all.
+        """The event, if only the server can refuse it.
+
+        A batch of such events fails as a whole or not at all.
 
         Raises:
             StreamsError: the event breaks a limit or the wire format.
@@ -119,29 +125,36 @@ class Parser:
         # As a moment it is the producer's.
         for name in event.meta.keys() & RULES.keys() - {"expires"}:
             check_attribute(name, event.meta[name])
+
         if event.meta and len(encode_meta(event.meta)) > limit:
             raise LineRefused("too-large", f"the attributes are over {limit} bytes")
+
         self.settings.levels.level_for(event.priority)
         return event
 
     def _event(self, value: Any) -> Event[Any]:
         if isinstance(value, dict) and "specversion" in value:
             return self._from_cloud(value)
+
         enveloped = isinstance(value, dict) and ("type" in value or "data" in value)
         if self.type is not None and not enveloped:
             return Event(self.type, value, **self.shared)
+
         if not isinstance(value, dict):
             raise LineRefused(
                 "not-an-object",
                 "a line is a JSON object with type and data (or give --type)",
             )
+
         kind = value.get("type", self.type)
         if not isinstance(kind, str) or not kind:
             raise LineRefused(
                 "no-type", "'type' is missing or not a text (or give --type)"
             )
+
         if "data" not in value:
             raise LineRefused("no-data", "'data' is missing")
+
         own = {
             name: given for name, given in value.items() if name not in ("type", "data")
         }
@@ -160,8 +173,10 @@ class Parser:
                 "bad-cloudevent",
                 "data_base64, expirytime or another attribute is malformed",
             ) from None
+
         if not event.priority:
             event.priority = self.shared.get("priority", 0)
+
         event.delay = self.shared.get("delay", 0.0)
         event.dedup_id = self.shared.get("dedup_id")
         return event
@@ -197,8 +212,10 @@ def check_attributes(given: Mapping[str, Any]) -> None:
                 "bad-attribute",
                 f"a name beside type and data is no attribute of an event: {hint}",
             )
+
         if name in RULES and not RULES[name].fits(value):
             raise LineRefused("bad-attribute", sentence(name))
+
         if name == "headers" and not isinstance(value, dict):
             raise LineRefused("bad-attribute", "headers is an object")
 

@@ -1,14 +1,16 @@
-"""The worker as a process: finds the pipeline that it was told to run, runs it, and makes sure that it ends."""
+"""The worker as a process: it finds its pipeline, runs it, and surely ends."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,19 +31,24 @@ _WITHOUT = "a handler does not let go: the process is ended without it"
 
 
 def load(target: str) -> Pipeline:
-    """The pipeline that ``MODULE:NAME`` names, e.g. ``shop:pipeline``, ``app.events:pipeline`` or ``shop.py:pipeline``.
+    """The pipeline that ``MODULE:NAME`` names.
 
-    The working directory is searched first, as with ``python -m``. Where the environment names the settings of a Django
-    project, or the module itself does so, ``django.setup()`` is called.
+    For example ``shop:pipeline``, ``app.events:pipeline`` or ``shop.py:pipeline``.
+
+    The working directory is searched first, as with ``python -m``. Where the
+    environment names the settings of a Django project, or the module itself does so,
+    ``django.setup()`` is called.
 
     Raises:
-        ConfigurationError: the target has another form, its module or name is missing, importing it failed, what it
-            names is no pipeline, or ``django.setup()`` failed; the message says what to do.
+        ConfigurationError: the target has another form, its module or name is missing,
+            importing it failed, it names no pipeline, or ``django.setup()`` failed; the
+            message says what to do.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise ConfigurationError(
-            f"{target!r} is not of the form MODULE:NAME: give the module, a colon, and the name of the pipeline in it, "
+            f"{target!r} is not of the form MODULE:NAME: give the module, a colon, "
+            "and the name of the pipeline in it, "
             "e.g. shop:pipeline or shop.py:pipeline"
         )
     if django_apps.is_named():
@@ -82,8 +89,9 @@ def load(target: str) -> Pipeline:
 def run_worker(pipeline: Pipeline) -> int:
     """Run a pipeline until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
-    A handler that ignores its cancellation, or a thread that never returns, cannot hold up the process, which ends
-    without it; the exit code ``EXIT_FORCED`` tells of it. The interpreter gets a moment for its own end.
+    A handler that ignores its cancellation, or a thread that never returns, cannot hold
+    up the process, which ends without it; the exit code ``EXIT_FORCED`` tells of it.
+    The interpreter gets a moment for its own end.
 
     Raises:
         ConfigurationError: no handler is declared, or a setting cannot be right.
@@ -101,7 +109,8 @@ async def _run(pipeline: Pipeline) -> None:
     try:
         await pipeline.run()
     finally:
-        # asyncio.run joins threads of the standard pool without a limit, and so does the interpreter at its end.
+        # asyncio.run joins threads of the standard pool without a limit, and so does the
+        # interpreter at its end.
         last = threading.Timer(_LET_GO, _end_now)
         last.daemon = True
         last.start()
@@ -117,44 +126,37 @@ def _end_now() -> None:
 
 def _import_module(name: str) -> ModuleType:
     _search_first(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if (
-            error.name is None
-            or not (name == error.name or name.startswith(f"{error.name}."))
-            or _taken(error)
-        ):
-            raise _failed(name, error) from error
-        raise ConfigurationError(
-            f"there is no module {error.name!r} in {Path.cwd()} or among the installed packages: run the worker in the "
-            "folder that has it, install it, or give the path of the file, e.g. path/to/shop.py:pipeline"
-        ) from None
-    except StreamsError:
-        raise
-    except Exception as error:
-        raise _failed(name, error) from error
+    with _importing(name):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}.") or _taken(error):
+                raise
+            raise ConfigurationError(
+                f"there is no module {error.name!r} in {Path.cwd()} or among the "
+                "installed packages: run the worker in the "
+                "folder that has it, install it, or give the path of the file, e.g. "
+                "path/to/shop.py:pipeline"
+            ) from None
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file by its path, under its own name, with its folder searched first for what it imports."""
+    """Import a file by its path, under its own name, with its folder searched first."""
     if not path.is_file():
         raise ConfigurationError(
-            f"there is no file {path}: give the path of a Python file, e.g. path/to/shop.py:pipeline"
+            f"there is no file {path}: give the path of a Python file, e.g. "
+            "path/to/shop.py:pipeline"
         )
     _search_first(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{path} is not a Python file: its name ends in .py")
     module = importlib.util.module_from_spec(spec)
-    # Handlers may need the module by its name (dataclasses do), unless that name means something else already.
+    # Handlers may need the module by its name, as dataclasses do, unless that name means
+    # something else already.
     sys.modules.setdefault(path.stem, module)
-    try:
+    with _importing(str(path)):
         spec.loader.exec_module(module)
-    except StreamsError:
-        raise
-    except Exception as error:
-        raise _failed(str(path), error) from error
     return module
 
 
@@ -163,21 +165,30 @@ def _search_first(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _failed(what: str, error: Exception) -> ConfigurationError:
-    facts = describe_error(error, "")
-    # A file that cannot be compiled has no place in itself; its message names file and line.
-    where = (
-        f" ({facts['where']})"
-        if facts["where"] and not isinstance(error, SyntaxError)
-        else ""
-    )
-    return ConfigurationError(
-        f"importing {what} failed with {facts['type']}: {facts['message']}{where}{_taken(error)}"
-    )
+@contextlib.contextmanager
+def _importing(what: str) -> Iterator[None]:
+    """Turn an error of user code into a sentence that says where it was raised.
+
+    Raises:
+        ConfigurationError: importing failed.
+    """
+    try:
+        yield
+    except StreamsError:
+        raise
+    except Exception as error:
+        facts = describe_error(error, "")
+        where = f" ({facts['where']})" if facts["where"] else ""
+        # A file that cannot be compiled has no place in itself; its message names the
+        # file and the line.
+        if isinstance(error, SyntaxError):
+            where = ""
+        said = f"{facts['type']}: {facts['message']}{where}{_taken(error)}"
+        raise ConfigurationError(f"importing {what} failed with {said}") from error
 
 
 def _taken(error: Exception) -> str:
-    """What to do where a file or folder of the program has the name of a package that is needed; else ''."""
+    """Advice where a file of the program has the name of a package it needs; else ''."""
     name = (
         (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     )
@@ -185,5 +196,8 @@ def _taken(error: Exception) -> str:
         return ""
     for path in (Path.cwd() / name, Path.cwd() / f"{name}.py"):
         if path.exists() and path.resolve() != Path(__file__).resolve().parents[1]:
-            return f"; {path} has the name of a package that is needed here: give it another name"
+            return (
+                f"; {path} has the name of a package that is needed here: "
+                "give it another name"
+            )
     return ""

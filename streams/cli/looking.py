@@ -1,4 +1,4 @@
-"""``streams find``, ``streams workers`` and ``streams audit``: what the dashboard shows, in a terminal."""
+"""``streams find``, ``streams workers`` and ``streams audit``: lists in a terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import typer
 from rich.table import Table
 
 from streams.admin.queries import Item, Queries, WorkerView, ident, shown, shown_facts
-from streams.admin.searching import LOOKED_AT, Search, SearchResult
-from streams.broker.server.shards import Away
+from streams.admin.searching import LOOKED_AT, Match, Search
+from streams.admin.status import EntryState
 from streams.cli.common import (
     StreamName,
     cell,
     examples,
     moment,
+    option,
     remark,
     show_table,
     span,
@@ -25,7 +26,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.options import OnPartition, OnServer, with_options
-from streams.cli.show import plain_state
+from streams.cli.show import place_of, plain_state
 from streams.errors import NotFound
 from streams.pipeline import Pipeline
 
@@ -57,59 +58,38 @@ AUDIT_HELP = (
 
 
 @with_options
-def find(
+async def find(
+    pipeline: Pipeline,
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
     *,
-    stream: Annotated[
-        str, typer.Option("--stream", help="Only this one.", show_default=False)
-    ] = "",
+    stream: Annotated[str, option("Only this one.")] = "",
     at: OnServer,
 ) -> None:
     """Find events; see FIND_HELP."""
-    found = at.ask(lambda pipeline: Search(pipeline).search(text, stream))
+    found = await Search(pipeline).search(text, stream)
     if at.as_json:
-        states = [plain_state(state, body=False) for state in found.states]
+        matches = [
+            asdict(match) | {"type": shown(match.type)} for match in found.matches
+        ]
         write_json(
             {
-                "states": states,
-                "matches": [
-                    asdict(match) | {"type": shown(match.type)}
-                    for match in found.matches
-                ],
+                "states": [plain_state(state, body=False) for state in found.states],
+                "matches": matches,
                 "left_out": found.left_out,
                 "away": [shard.as_plain() for shard in found.away],
             }
         )
         tell_away(found.away)
         return
-    _none_found(found)
-    made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
-    for state in found.states:
-        where = f"{state.stream}/{state.group}".rstrip("/")
-        made.add_row(
-            *map(
-                cell,
-                (where, state.state, ident(state.event_id), shown(state.type), "id"),
-            )
-        )
-    for match in found.matches:
-        where = f"{match.stream}/{match.group}".rstrip("/")
-        stands = "dead" if match.group else "stored"
-        made.add_row(
-            *map(
-                cell,
-                (where, stands, ident(match.event_id), shown(match.type), match.by),
-            )
-        )
-    stdout().print(made)
-    if found.left_out:
-        remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
-    tell_away(found.away)
 
-
-def _none_found(found: SearchResult) -> None:
-    """End with a sentence if there is nothing to show, and nothing that could not be asked."""
-    if not found.states and not found.matches and not found.away:
+    rows: list[tuple[EntryState | Match, str, str]] = [
+        (state, state.state, "id") for state in found.states
+    ]
+    rows += [
+        (match, "dead" if match.group else "stored", match.by)
+        for match in found.matches
+    ]
+    if not rows and not found.away:
         raise NotFound(
             f"no event has this id, and none of the next {LOOKED_AT} scheduled, of the "
             "newest of each level and of the "
@@ -117,48 +97,52 @@ def _none_found(found: SearchResult) -> None:
             "subject or source"
         )
 
+    made = table("WHERE", "STATE", "EVENT", "TYPE", "BY")
+    for event, stands, by in rows:
+        facts = (place_of(event), stands, ident(event.event_id), shown(event.type), by)
+        made.add_row(*map(cell, facts))
+
+    stdout().print(made)
+    if found.left_out:
+        remark(f"not looked at: {', '.join(found.left_out)}; name one with --stream")
+
+    tell_away(found.away)
+
 
 @with_options
-def workers(
+async def workers(
+    pipeline: Pipeline,
     *,
     in_hand: Annotated[
-        bool, typer.Option("--in-hand", help="Also what each has in hand.")
+        bool, option("Also what each has in hand.", "--in-hand")
     ] = False,
     at: OnServer,
 ) -> None:
     """Show workers; see WORKERS_HELP."""
+    queries = Queries(pipeline)
+    found = [
+        (w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else [])
+        for w in await queries.workers()
+    ]
+    away = queries.away
 
-    async def main(
-        pipeline: Pipeline,
-    ) -> tuple[list[tuple[WorkerView, list[Item]]], list[Away]]:
-        queries = Queries(pipeline)
-        workers = await queries.workers()
-        found = [
-            (w, await queries.in_hand(w.stream, w.group, w.name) if in_hand else [])
-            for w in workers
-        ]
-        return found, queries.away
-
-    found, away = at.ask(main)
     if at.as_json:
         plain = [
             asdict(worker) | {"in_hand": list(map(_plain, items))}
             for worker, items in found
         ]
         write_json({"workers": plain, "away": [shard.as_plain() for shard in away]})
-        tell_away(away)
-        return
-    names = {"WORKER": 14, "GROUP": 10, "HOST": 6}
-    show_table(
-        workers_table(found), names=names, spare=("VERSION", "HOST", "DONE", "DONE/S")
-    )
-    if any(items for _, items in found):
-        stdout().print()
+    else:
         show_table(
-            in_hand_table(found),
-            names={"IN HAND OF": 14, "EVENT": 14, "TYPE": 10},
-            spare=(),
+            workers_table(found),
+            names={"WORKER": 14, "GROUP": 10, "HOST": 6},
+            spare=("VERSION", "HOST", "DONE", "DONE/S"),
         )
+        if any(items for _, items in found):
+            stdout().print()
+            names = {"IN HAND OF": 14, "EVENT": 14, "TYPE": 10}
+            show_table(in_hand_table(found), names=names, spare=())
+
     tell_away(away)
 
 
@@ -181,87 +165,67 @@ def workers_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
         made.add_row(
             mark + cell(worker.name),
             cell(f"{worker.stream}/{worker.group}"),
-            cell(said.get("host", "")),
-            cell(said.get("pid", "")),
-            cell(said.get("version", "")),
+            *(cell(said.get(name, "")) for name in ("host", "pid", "version")),
             f"{said.get('busy', 0)} / {said.get('concurrency', 0)}",
             str(said.get("done", 0)),
             str(said.get("rate", "")),
             span(worker.silent),
         )
+
     return made
 
 
 def in_hand_table(found: list[tuple[WorkerView, list[Item]]]) -> Table:
-    """One line for each event that a worker has in hand, those of a worker together."""
-    made = table("IN HAND OF", "EVENT", "TYPE", ">RUNS FOR", ">LEASE RENEWED")
-    for worker, items in found:
-        for item in items:
-            runs = "" if item.runs is None else span(item.runs)
-            renewed = (
-                f"{span(item.listed.silent)} ago"
-                if item.listed.silent is not None
-                else ""
-            )
-            made.add_row(
-                *map(
-                    cell,
-                    (
-                        worker.name,
-                        ident(item.event_id),
-                        shown(item.type),
-                        runs,
-                        renewed,
-                    ),
-                )
-            )
-    return made
+    """One line for each event that a worker runs, those of a worker together."""
+    rows = (
+        (
+            cell(worker.name),
+            cell(ident(item.event_id)),
+            cell(shown(item.type)),
+            span(item.runs),
+            "" if item.listed.silent is None else f"{span(item.listed.silent)} ago",
+        )
+        for worker, items in found
+        for item in items
+    )
+    columns = ("IN HAND OF", "EVENT", "TYPE", ">RUNS FOR", ">LEASE RENEWED")
+    return table(*columns, rows=rows)
 
 
 @with_options
-def audit(
+async def audit(
+    pipeline: Pipeline,
     stream: StreamName,
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    before: Annotated[
-        str, typer.Option(help="Go on before this row.", show_default=False)
-    ] = "",
+    before: Annotated[str, option("Go on before this row.")] = "",
     at: OnPartition,
 ) -> None:
     """Show the audit record; see AUDIT_HELP."""
-
-    async def main(pipeline: Pipeline) -> list[tuple[str, dict[str, str]]]:
-        await pipeline.status().existing(stream)
-        return await Queries(pipeline).audit(stream, before, limit, at.partition)
-
-    rows = at.ask(main)
+    await pipeline.status().existing(stream)
+    stored = await Queries(pipeline).audit(stream, before, limit, at.partition)
+    rows = [(place, shown_facts(facts)) for place, facts in stored]
     if at.as_json:
-        write_json(
-            {"rows": [{"id": place, **shown_facts(facts)} for place, facts in rows]}
-        )
+        write_json({"rows": [{"id": place, **facts} for place, facts in rows]})
         return
+
     made = table("AT", "WHAT", "BY", "*MORE")
-    for place, stored in rows:
-        facts = shown_facts(stored)
-        more = " ".join(
-            f"{name}={value}"
-            for name, value in facts.items()
-            if name not in ("action", "by")
-        )
+    for place, facts in rows:
         done = moment(int(place.partition("-")[0]) / 1000)
-        made.add_row(
-            done, *map(cell, (facts.get("action", ""), facts.get("by", ""), more))
-        )
+        deed, by = facts.pop("action", ""), facts.pop("by", "")
+        more = " ".join(f"{name}={value}" for name, value in facts.items())
+        made.add_row(done, *map(cell, (deed, by, more)))
+
     stdout().print(made)
 
 
 def _plain(item: Item) -> dict[str, Any]:
-    entry = f"{item.listed.level}|{item.listed.place}"
+    listed = item.listed
     return {
-        "entry": entry,
+        "entry": f"{listed.level}|{listed.place}",
         "event_id": item.event_id,
         "type": shown(item.type),
         "runs": item.runs,
-        "silent": item.listed.silent,
-        "deliveries": item.listed.deliveries,
+        "silent": listed.silent,
+        "deliveries": listed.deliveries,
     }

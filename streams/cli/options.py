@@ -1,17 +1,18 @@
 """Groups of options that commands share: a frozen dataclass with a field for each option.
 
-A command that is decorated with ``with_options`` takes such objects beside plain parameters. To typer, and so in the
-help, it has every field as a parameter of its own, in the place of the object.
+A command that is decorated with ``with_options`` takes such objects beside plain
+parameters. To typer, and so in the help, it has every field as a parameter of its own,
+in the place of the object. A command that is a coroutine function gets an open
+pipeline, too, as its parameter ``pipeline``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
-import typing
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, iscoroutinefunction, signature
+from typing import Any, TypeVar, get_type_hints
 
 from streams.admin.actions import Target
 from streams.cli.common import (
@@ -24,13 +25,15 @@ from streams.cli.common import (
     connected,
     person,
     run,
+    say,
+    write_json,
 )
 from streams.pipeline import Pipeline
 
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Server:
     """The server that a command talks to."""
 
@@ -47,93 +50,105 @@ class Server:
         return run(main)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OnServer(Server):
     """A server, and how the answer is written."""
 
     as_json: AsJson = False
 
+    def tell(self, plain: Any, text: str) -> None:
+        """Write the answer: as JSON where that was asked for, else as a sentence."""
+        if self.as_json:
+            write_json(plain)
+        else:
+            say(text)
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OnPartition(OnServer):
-    """All partitions of a stream or one, on a server, and how the answer is written."""
+
+@dataclass(frozen=True, kw_only=True)
+class InPartition(Server):
+    """All partitions of a stream or one, on a server."""
 
     partition: PartitionNumber = None
 
+    def target(self, pipeline: Pipeline, stream: str, group: str = "") -> Target:
+        """The stream or the group as the target of the caller."""
+        return Target(
+            pipeline=pipeline,
+            stream=stream,
+            group=group,
+            by=person(),
+            partition=self.partition,
+        )
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
+class OnPartition(InPartition, OnServer):
+    """All partitions of a stream or one, on a server, and how the answer is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OneGroup:
     """A group of a stream."""
 
     stream: StreamName
     group: GroupName
 
-    def on(self, pipeline: Pipeline, at: OnPartition) -> Target:
+    def on(self, pipeline: Pipeline, at: InPartition) -> Target:
         """The group as the target of the caller."""
-        return Target(
-            pipeline=pipeline,
-            stream=self.stream,
-            group=self.group,
-            by=person(),
-            partition=at.partition,
-        )
+        return at.target(pipeline, self.stream, self.group)
 
     def __str__(self) -> str:
         """Name both, as ``orders/billing``."""
         return f"{self.stream}/{self.group}"
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_options(command: Callable[..., Any]) -> Callable[..., None]:
     """Let typer see the fields of the dataclasses that a command takes."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if _is_group(kind)}
-    shown: list[inspect.Parameter] = []
-    for name, given in inspect.signature(command).parameters.items():
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+
+    shown: list[Parameter] = []
+
+    for name, given in signature(command).parameters.items():
         if name in groups:
-            shown += _fields(groups[name])
-        else:
-            shown.append(
-                given.replace(
-                    kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]
-                )
-            )
+            shown += _fields(hints[name])
+        elif name != "pipeline":
+            hint = hints[name]
+            by_name = given.replace(kind=Parameter.KEYWORD_ONLY, annotation=hint)
+            shown.append(by_name)
 
-    @functools.wraps(command)
+    @wraps(command)
     def called(**given: Any) -> None:
-        objects = {name: _object(kind, given) for name, kind in groups.items()}
-        command(**given, **objects)
+        for name, kind in groups.items():
+            values = {}
+            for field in fields(kind):
+                values[field.name] = given.pop(field.name)
 
-    called.__dict__["__signature__"] = inspect.Signature(shown)
+            given[name] = hints[name](**values)
+
+        if not iscoroutinefunction(command):
+            command(**given)
+            return
+
+        servers = (one for one in given.values() if isinstance(one, Server))
+        server = next(servers)
+        server.ask(lambda pipeline: command(pipeline=pipeline, **given))
+
+    called.__dict__["__signature__"] = Signature(shown)
     called.__annotations__ = {one.name: one.annotation for one in shown}
+
     return called
 
 
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _fields(kind: type) -> Iterator[inspect.Parameter]:
+def _fields(kind: type) -> Iterator[Parameter]:
     """The fields as parameters: those of the class itself, then those of its bases."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    declared: Mapping[str, dataclasses.Field[Any]] = kind.__dict__[
-        "__dataclass_fields__"
-    ]
+    hints = get_type_hints(kind, include_extras=True)
+
     for owner in kind.__mro__[:-1]:
         for name in vars(owner).get("__annotations__", ()):
-            default = declared[name].default
-            yield inspect.Parameter(
+            yield Parameter(
                 name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=(
-                    inspect.Parameter.empty
-                    if default is dataclasses.MISSING
-                    else default
-                ),
+                Parameter.KEYWORD_ONLY,
+                default=getattr(kind, name, Parameter.empty),
                 annotation=hints[name],
             )
-
-
-def _object(kind: type, given: dict[str, Any]) -> Any:
-    """The object, of what is taken out of the values that typer gives."""
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)
-    return kind(**{one.name: given.pop(one.name) for one in fields})

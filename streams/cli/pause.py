@@ -1,11 +1,9 @@
-"""``streams pause`` and ``streams resume``: hold back a stream, a group or a level, and let it go on."""
+"""``streams pause`` and ``streams resume``, of a stream, a group, a level or a tenant."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, cast
-
-import typer
 
 from streams.admin.partitioned import in_part
 from streams.admin.pauses import Pause, PausedAttribute, Pausing, Resumption
@@ -14,7 +12,7 @@ from streams.cli.common import (
     examples,
     moment,
     one_line,
-    person,
+    option,
     remark,
     say,
     tell_missing,
@@ -58,21 +56,15 @@ RESUME_HELP = (
 
 
 def _only(name: str) -> Any:
-    return typer.Option(
-        f"--{name}", help=f"Only events of this {name}.", show_default=False
-    )
+    return option(f"Only events of this {name}.", f"--{name}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What is held back, or goes on."""
+    """The part of a stream that is held back, or goes on."""
 
-    group: Annotated[
-        str, typer.Option("--group", help="Only this group.", show_default=False)
-    ] = ""
-    level: Annotated[
-        int | None, typer.Option("--level", help="Only this level.", show_default=False)
-    ] = None
+    group: Annotated[str, option("Only this group.")] = ""
+    level: Annotated[int | None, option("Only this level.")] = None
     type: Annotated[str | None, _only("type")] = None
     tenant: Annotated[str | None, _only("tenant")] = None
     instance: Annotated[str | None, _only("instance")] = None
@@ -84,11 +76,12 @@ class Scope:
         names = ("type", "tenant", "instance", "subject", "key")
         given = {name: getattr(self, name) for name in names}
         found = {name: value for name, value in given.items() if value is not None}
+
         return cast("PausedAttribute", found)
 
     def __bool__(self) -> bool:
         """Whether it is less than the stream."""
-        return bool(self.group or self.level is not None or self.attribute())
+        return self != Scope()
 
 
 @with_options
@@ -97,16 +90,9 @@ def pause(
     *,
     scope: Scope,
     reason: Annotated[
-        str,
-        typer.Option(
-            "--reason",
-            help="Why; whoever looks at the stream will see it.",
-            show_default=False,
-        ),
+        str, option("Why; whoever looks at the stream will see it.")
     ] = "",
-    show: Annotated[
-        bool, typer.Option("--list", help="Only show what is paused.")
-    ] = False,
+    show: Annotated[bool, option("Only show what is paused.", "--list")] = False,
     at: OnPartition,
 ) -> None:
     """Pause; see PAUSE_HELP."""
@@ -115,48 +101,46 @@ def pause(
             raise ConfigurationError(
                 "--list shows every pause of the stream: give it alone"
             )
-        _list(stream, at)
+
+        at.ask(lambda pipeline: _list(pipeline, stream, at))
         return
 
     async def main(pipeline: Pipeline) -> Pausing:
-        pauses = pipeline.pauses(stream, by=person(), partition=at.partition)
-        return await pauses.pause(
-            group=scope.group, level=scope.level, reason=reason, **scope.attribute()
+        return (
+            await at.target(pipeline, stream)
+            .pauses()
+            .pause(
+                group=scope.group, level=scope.level, reason=reason, **scope.attribute()
+            )
         )
 
-    outcome = at.ask(main)
-    if at.as_json:
-        write_json({"stream": stream, "new": outcome.new, **_plain(outcome.pause)})
-    elif outcome.new:
-        say(f"paused {named(stream, outcome.pause)}")
-    else:
-        say(
-            f"{named(stream, outcome.pause)} was paused already, {story(outcome.pause)}"
-        )
+    pause, is_new = at.ask(main)
+    name = named(stream, pause)
+    at.tell(
+        {"stream": stream, "new": is_new, **_plain(pause)},
+        f"paused {name}" if is_new else f"{name} was paused already, {story(pause)}",
+    )
 
 
-def _list(stream: str, at: OnPartition) -> None:
-    async def main(
-        pipeline: Pipeline,
-    ) -> tuple[list[Pause], dict[str, int], tuple[str, ...]]:
-        pauses = pipeline.pauses(stream, partition=at.partition)
-        found, away = await in_part(pauses.list())
-        held: dict[str, int] = {}
-        if any(pause.attribute for pause in found):
-            held, _ = await in_part(pauses.held())
-        return found, held, away
+async def _list(pipeline: Pipeline, stream: str, at: OnPartition) -> None:
+    pauses = at.target(pipeline, stream).pauses()
+    found, away = await in_part(pauses.list())
+    held: dict[str, int] = {}
 
-    found, held, away = at.ask(main)
+    if any(pause.attribute for pause in found):
+        held, _ = await in_part(pauses.held())
+
     if at.as_json:
         rows = [{**_plain(p), "held": held.get(p.scope, 0)} for p in found]
         write_json({"stream": stream, "pauses": rows, "away": away})
-        tell_missing(stream, away)
-        return
-    for pause in found:
-        count = f", {held.get(pause.scope, 0)} put aside" if pause.attribute else ""
-        say(f"paused: {named(stream, pause)}, {story(pause)}{count}")
-    if not found:
-        say(f"nothing of {stream} is paused")
+    else:
+        for pause in found:
+            count = f", {held.get(pause.scope, 0)} put aside" if pause.attribute else ""
+            say(f"paused: {named(stream, pause)}, {story(pause)}{count}")
+
+        if not found:
+            say(f"nothing of {stream} is paused")
+
     tell_missing(stream, away)
 
 
@@ -166,7 +150,7 @@ def resume(
     *,
     scope: Scope,
     everything: Annotated[
-        bool, typer.Option("--all", help="End every pause of the stream.")
+        bool, option("End every pause of the stream.", "--all")
     ] = False,
     at: OnPartition,
 ) -> None:
@@ -176,30 +160,37 @@ def resume(
             "--all ends every pause of the stream: give it alone, "
             "or --group, --level and the others without it"
         )
+
     attribute = scope.attribute()
 
     async def main(pipeline: Pipeline) -> Resumption:
-        pauses = pipeline.pauses(stream, by=person(), partition=at.partition)
+        pauses = at.target(pipeline, stream).pauses()
         if everything:
             return await pauses.resume_all()
+
         return await pauses.resume(group=scope.group, level=scope.level, **attribute)
 
     outcome = at.ask(main)
+
     if at.as_json:
         parts = {
-            name: [_plain(pause) for pause in getattr(outcome, name)]
-            for name in ("resumed", "remaining")
+            "resumed": list(map(_plain, outcome.resumed)),
+            "remaining": list(map(_plain, outcome.remaining)),
         }
+
         write_json({"stream": stream, **parts})
         return
+
     for ended in outcome.resumed:
         say(f"resumed {named(stream, ended)}, {story(ended)}")
+
     if not outcome.resumed:
-        words = "".join(
-            f", {name} {masked(str(value))}" for name, value in attribute.items()
-        )
         where = place(stream, scope.group, scope.level)
-        say(f"nothing was resumed: {where}{words} is not paused")
+        for name, value in attribute.items():
+            where += f", {name} {masked(str(value))}"
+
+        say(f"nothing was resumed: {where} is not paused")
+
     for other in outcome.remaining:
         remark(f"still paused: {named(stream, other)}, {story(other)}")
 
@@ -210,16 +201,20 @@ def _plain(pause: Pause) -> dict[str, Any]:
 
 
 def named(stream: str, pause: Pause) -> str:
-    """What is paused, e.g. ``orders, group billing, tenant acme``.
+    """The scope of a pause, e.g. ``orders, group billing, tenant acme``.
 
     A pause that does not hold all partitions names those that it holds.
     """
     if pause.partitions:
         stream = f"{stream}, partition {' '.join(map(str, pause.partitions))}"
+
     if pause.attribute:
-        return f"{place(stream, pause.group, None)}, {pause.attribute} {masked(one_line(pause.value))}"
+        value = masked(one_line(pause.value))
+        return f"{place(stream, pause.group, None)}, {pause.attribute} {value}"
+
     if not pause.group and pause.level is None and pause.scope != "stream":
         return f"{stream}, {pause.scope}"
+
     return place(stream, pause.group, pause.level)
 
 
@@ -235,4 +230,5 @@ def place(stream: str, group: str, level: int | None) -> str:
 def story(pause: Pause) -> str:
     """The operator, the time and the reason of a pause."""
     why = f": {one_line(pause.reason)}" if pause.reason else ""
+
     return f"by {one_line(pause.by)} since {moment(pause.at)}{why}"

@@ -239,7 +239,11 @@ def _advice(outcome: PublishedLines) -> str:
         )
     cause = str(outcome.error).rstrip(".")
     if isinstance(outcome.error, StreamFull):
-        cause = f"stream {outcome.error.stream!r} is full (max_len {outcome.error.max_len}); nothing was dropped"
+        full = outcome.error
+        cause = (
+            f"stream {full.stream!r} is full (max_len {full.max_len}); "
+            "nothing was dropped"
+        )
     if isinstance(outcome.error, PublishUnknown):
         cause = "ended half-way"
     # With partitions, what is missing lies between what is stored.

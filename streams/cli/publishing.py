@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +21,9 @@ from streams.producer import Producer
 
 @dataclass
 class PublishedLines:
-    """What became of the lines. ``resume_line``: the first one not surely stored, if publishing ended early.
+    """The outcome of publishing lines.
 
+    ``resume_line``: the first one not surely stored, if publishing ended early.
     ``not_stored`` and ``unknown``: the lines that were read and are surely not stored,
     or may be stored or not. ``is_mixed``: lines behind the first of these are stored.
     """
@@ -70,11 +72,14 @@ class Publisher:
     progress: Callable[[int], None] = lambda lines: None
     outcome: PublishedLines = field(default_factory=PublishedLines)
     _open: deque[tuple[int, LineRefused | None]] = field(default_factory=deque)
-    """Lines that the producer has taken and not answered yet, and refused lines between them, in order."""
+    """Lines that the producer has not answered yet, and refused ones between them."""
     _last: int = 0
 
     async def publish(self, batches: Iterator[list[Line]]) -> PublishedLines:
-        """Publish until the lines end, or the server or ``strict`` ends it; ``outcome.error`` then says why."""
+        """Publish until the lines end, or the server or ``strict`` ends it.
+
+        ``outcome.error`` then says why.
+        """
         began = time.monotonic()
         outcome = self.outcome
         try:
@@ -93,13 +98,14 @@ class Publisher:
                         error, outcome.published + outcome.duplicates - before
                     )
                     break
-                self._book_refused()
+                self._settle()
                 if outcome.resume_line is not None:
                     break
         finally:
             outcome.seconds = time.monotonic() - began
             if self.receipts is not None:
                 self.receipts.flush()
+
         return outcome
 
     def _events(self, batch: list[Line]) -> Iterator[Event[Any]]:
@@ -113,6 +119,7 @@ class Publisher:
                     self.outcome.resume_line = line.number
                     return
                 continue
+
             self._open.append((line.number, None))
             yield event
 
@@ -126,12 +133,14 @@ class Publisher:
             else:
                 outcome.published += 1
                 self._receipt(number, "published", **_facts(receipt))
+
         if self.receipts is not None:
             self.receipts.flush()
+
         self.progress(outcome.lines)
 
     def _interrupted(self, error: StreamsError, through: int) -> None:
-        """Count what became of the events of the call that failed, and find the line to go on with."""
+        """Count the events of the call that failed, and find the line to go on with."""
         outcome = self.outcome
         outcome.error = error
         told = error.outcome or BatchOutcome()
@@ -147,36 +156,28 @@ class Publisher:
             else:
                 outcome.not_stored.append(number)
                 self._receipt(number, "not stored")
-        left = [
-            number
-            for number in events
-            if number in {*outcome.unknown, *outcome.not_stored}
-        ]
-        self._end_at(left[0] if left else self._last + 1)
+
+        # Lines before the first that is not surely stored need not be read again.
+        outcome.resume_line = min(
+            [*outcome.unknown, *outcome.not_stored], default=self._last + 1
+        )
+        self._settle(outcome.resume_line)
         if outcome.unknown:
             outcome.in_doubt = (outcome.unknown[0], outcome.unknown[-1])
 
-    def _end_at(self, line: int) -> None:
-        """What is before that line need not be read again."""
-        self.outcome.resume_line = line
-        while self._open and self._open[0][0] < line:
+    def _next_event(self) -> int:
+        """Take the next event's line; refused lines before it are settled with it."""
+        self._settle(next(number for number, refused in self._open if refused is None))
+        self.outcome.lines += 1
+        return self._open.popleft()[0]
+
+    def _settle(self, end: float = math.inf) -> None:
+        """Count the lines before ``end``, and report those of them that were refused."""
+        while self._open and self._open[0][0] < end:
             number, refused = self._open.popleft()
             self.outcome.lines += 1
             if refused is not None:
                 self._refuse(number, refused)
-
-    def _next_event(self) -> int:
-        """Take the next event's line; refused lines before it are settled with it."""
-        self._book_refused()
-        self.outcome.lines += 1
-        return self._open.popleft()[0]
-
-    def _book_refused(self) -> None:
-        """Report and count the refused lines that no event stands before: these need not be read again."""
-        while self._open and (refused := self._open[0][1]) is not None:
-            number, _ = self._open.popleft()
-            self.outcome.lines += 1
-            self._refuse(number, refused)
 
     def _refuse(self, number: int, refused: LineRefused) -> None:
         self.outcome.refused += 1
@@ -196,6 +197,7 @@ def _facts(receipt: Receipt) -> dict[str, Any]:
         "level": receipt.level,
         "entry_id": receipt.entry_id,
     }
+
     return facts | ({"partition": receipt.partition} if receipt.partition else {})
 
 
@@ -207,4 +209,5 @@ def ranges(lines: Sequence[int]) -> list[list[int]]:
             found[-1][1] = line
         else:
             found.append([line, line])
+
     return found

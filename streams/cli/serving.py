@@ -24,8 +24,9 @@ def serve(
 ) -> None:
     """Serve, and say where: ``port`` 0 is a free one. ``note`` is said after that.
 
-    ``pipeline``, if there is one, is opened before anything is served, as its settings say even if its server is away.
-    What keeps it from opening is told in a sentence and an exit code, and not by the server of the application.
+    ``pipeline``, if there is one, is opened before anything is served, as its settings
+    say even if its server is away. If it cannot be opened, a sentence and an exit code
+    tell why, and not the server of the application.
 
     Raises:
         AddressTaken: nothing can be served there.
@@ -84,5 +85,6 @@ def _listening(host: str, port: int, what: str) -> socket.socket:
             else str(error)
         )
         raise AddressTaken(
-            f"{what} cannot be served on {host}:{port}: {why}; give another --port, or end what serves there"
+            f"{what} cannot be served on {host}:{port}: {why}; give another --port, "
+            "or end what serves there"
         ) from None

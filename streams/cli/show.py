@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from streams.admin.reason import Reason
+from streams.admin.searching import Match
 from streams.admin.status import EntryState
 from streams.cli.common import (
+    OnlyGroup,
     StreamName,
+    argument,
     cell,
     examples,
     moment,
+    option,
     shown_meta,
     span,
     stdout,
@@ -42,83 +46,74 @@ HELP = (
 )
 
 
+EventName = Annotated[str, argument("ID", "Event id, entry id, or LEVEL|ENTRY-ID.")]
+
+
 @with_options
-def show(
+async def show(
+    pipeline: Pipeline,
     stream: StreamName,
-    ident: Annotated[
-        str,
-        typer.Argument(
-            metavar="ID",
-            help="Event id, entry id, or LEVEL|ENTRY-ID.",
-            show_default=False,
-        ),
-    ],
+    ident: EventName,
     *,
-    group: Annotated[
-        str, typer.Option(help="Only this group.", show_default=False)
-    ] = "",
-    body: Annotated[
-        bool, typer.Option("--body", help="Show the body too, unmasked.")
-    ] = False,
+    group: OnlyGroup = "",
+    body: Annotated[bool, option("Show the body too, unmasked.", "--body")] = False,
     at: OnPartition,
 ) -> None:
     """Show an event; see HELP."""
+    part = at.partition
+    states = await pipeline.status().find(stream, ident, group, partition=part)
+    told = {}
 
-    async def main(pipeline: Pipeline) -> list[tuple[EntryState, str]]:
-        states = await pipeline.status().find(
-            stream, ident, group, partition=at.partition
-        )
-        if all(state.state == "dead" for state in states):
-            return [(state, "") for state in states]
-        found = await pipeline.why(stream, ident, group=group, partition=at.partition)
+    if any(state.state != "dead" for state in states):
+        found = await pipeline.why(stream, ident, group=group, partition=part)
         # Of an event that is done there is something to say if it was cancelled.
         told = {
             (reason.stream, reason.group): reason.sentence
             for reason in found.reasons
             if reason.state != "done" or reason.facts
         }
-        return [(state, told.get((state.stream, state.group), "")) for state in states]
 
-    found = at.ask(main)
+    whys = [told.get((state.stream, state.group), "") for state in states]
+
     if at.as_json:
-        rows = [plain_state(state, body=body) | {"why": why} for state, why in found]
+        rows = [
+            plain_state(state, body=body) | {"why": why}
+            for state, why in zip(states, whys, strict=True)
+        ]
+
         write_json({"states": rows})
         return
+
     console = stdout()
-    for number, (state, why) in enumerate(found):
+
+    for number, state in enumerate(states):
         if number:
             console.print()
-        _print(console, state, why, body=body)
+
+        _print(console, state, whys[number])
+
+        if body:
+            print_body(console, "body", state.raw)
+
+
+_PLAIN = (
+    "stream group state level entry_id event_id type due consumer silent failures "
+    "stalls errors size"
+)
 
 
 def plain_state(state: EntryState, *, body: bool) -> dict[str, Any]:
     """Where an event stands, as plain JSON types; masked, unless the body is asked for."""
-    names = (
-        "stream",
-        "group",
-        "state",
-        "level",
-        "entry_id",
-        "event_id",
-        "type",
-        "due",
-        "consumer",
-        "silent",
-        "failures",
-        "stalls",
-        "errors",
-        "size",
-    )
-    plain = {name: getattr(state, name) for name in names}
+    plain = {name: getattr(state, name) for name in _PLAIN.split()}
     plain["meta"] = state.meta if body else shown_meta(state.meta)
-    plain["dead_letter"] = state.dead_letter.id if state.dead_letter else None
+
+    dead = state.dead_letter
+    plain["dead_letter"] = dead.id if dead else None
+
     if body:
-        plain["body"] = _body(state)
+        plain["body"] = state.raw.decode(errors="replace")
+
     return plain
-
-
-def _body(state: EntryState) -> str:
-    return state.raw.decode(errors="replace")
 
 
 _STYLES = {
@@ -130,80 +125,94 @@ _STYLES = {
 }
 
 
-def _print(console: Console, state: EntryState, why: str, *, body: bool) -> None:
+def _print(console: Console, state: EntryState, why: str) -> None:
     style = _STYLES.get(state.state, "bold")
-    where = f"{state.stream}/{state.group}" if state.group else state.stream
-    console.print(f"[bold]{cell(where)}[/]  [{style}]{state.state}[/]")
-    console.print(
-        facts([*_facts(state), ("why", "" if state.state == "dead" else why)])
-    )
-    if state.errors:
-        console.print()
-        console.print(errors_table(state.errors))
-    if body:
-        console.print("\n[bold]body[/]")
-        console.print(_body(state), markup=False, soft_wrap=True)
+    where = cell(place_of(state))
+    console.print(f"[bold]{where}[/]  [{style}]{state.state}[/]")
+
+    size = ""
+    if state.size:
+        size = counted(state.size, "byte", form=",")
+
+    made = facts(_facts(state), state.meta, size)
+
+    if state.state != "dead" and why:
+        made.add_row("  why", cell(why))
+
+    console.print(made)
+
+    print_errors(console, state.errors)
 
 
-def _facts(state: EntryState) -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = [
-        ("event id", state.event_id),
-        ("type", state.type),
-    ]
-    if state.level is not None:
-        found += [("level", state.level), ("entry id", state.entry_id)]
-    found.append(("due", moment(state.due) if state.due is not None else ""))
-    found.append(
-        (
-            "with",
-            f"{state.consumer}, silent for {span(state.silent)}"
-            if state.consumer
-            else "",
-        )
-    )
-    found.append(("attempts", attempts(state.failures, state.stalls)))
-    found.append(
-        (
-            "dead letter",
-            f"{state.dead_letter.id}, {state.dead_letter.reason}"
-            if state.dead_letter
-            else "",
-        )
-    )
-    found += list(shown_meta(state.meta).items())
-    found.append(("body", counted(state.size, "byte", form=",") if state.size else ""))
-    return found
+def place_of(event: EntryState | Match | Reason) -> str:
+    """The stream and the group of an event, as ``orders/billing``."""
+    return f"{event.stream}/{event.group}".rstrip("/")
+
+
+def _facts(state: EntryState) -> dict[str, object]:
+    silence = f"{state.consumer}, silent for {span(state.silent)}"
+    dead = state.dead_letter
+
+    return {
+        "event id": state.event_id,
+        "type": state.type,
+        "level": state.level,
+        "entry id": state.entry_id if state.level is not None else "",
+        "due": moment(state.due) if state.due is not None else "",
+        "with": silence if state.consumer else "",
+        "attempts": attempts(state.failures, state.stalls),
+        "dead letter": f"{dead.id}, {dead.reason}" if dead else "",
+    }
 
 
 def attempts(failures: int, stalls: int) -> str:
     """How many attempts ended, and how."""
     if not failures and not stalls:
         return ""
+
     return f"{failures + stalls} ({failures} failed, {stalls} stalled)"
 
 
-def facts(found: list[tuple[str, object]]) -> Table:
-    """Names and values, those that have one."""
+def facts(found: dict[str, object], meta: dict[str, Any], size: str) -> Table:
+    """Names and values, those that have one: facts, metadata, and size of the body."""
     made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
-    for name, value in found:
+
+    rows = (
+        *found.items(),
+        *shown_meta(meta).items(),
+        ("body", size),
+    )
+    for name, value in rows:
         if value not in ("", None):
             made.add_row(f"  {cell(name)}", cell(value))
+
     return made
 
 
-def errors_table(errors: list[dict[str, Any]]) -> Table:
+def print_errors(console: Console, errors: list[dict[str, Any]]) -> None:
     """The latest errors of an event, oldest first; their messages are stored masked."""
+    if not errors:
+        return
+
     made = table("  ATTEMPT", "AT", "KIND", "ERROR", "WHERE")
     made.columns[3].no_wrap = False
     made.columns[3].overflow = "fold"
+
     for error in errors:
         text = f"{error.get('type', '')}: {error.get('message', '')}".rstrip(": ")
-        at = moment(float(error.get("at", 0)))
         made.add_row(
             f"  {cell(error.get('attempt', ''))}",
-            at,
+            moment(float(error.get("at", 0))),
             *map(cell, (error.get("kind", ""), text, error.get("where", ""))),
         )
-    return made
+
+    console.print()
+    console.print(made)
+
+
+def print_body(console: Console, title: str, body: bytes) -> None:
+    """A body as it is, below its title."""
+    console.print(f"\n[bold]{title}[/]")
+    console.print(body.decode(errors="replace"), markup=False, soft_wrap=True)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from streams.admin.reason import Reason
 from streams.cli.common import (
+    OnlyGroup,
     StreamName,
+    argument,
     cell,
     examples,
+    option,
     remark,
     say,
     stdout,
     write_json,
 )
 from streams.cli.options import OnPartition, with_options
+from streams.cli.show import place_of
+from streams.pipeline import Pipeline
 from streams.quantities import counted
 
 HELP = (
@@ -44,77 +48,64 @@ _STYLES = {
 }
 
 
-def _of(what: str) -> Any:
-    return typer.Option(help=f"Events {what}.", show_default=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Asked(OnPartition):
     """Options of ``why``: which events, in which group."""
 
-    key: Annotated[str | None, _of("with this key")] = None
-    tenant: Annotated[str | None, _of("of this tenant")] = None
-    level: Annotated[int | None, _of("of this level")] = None
-    group: Annotated[str, typer.Option(help="Only this group.", show_default=False)] = (
-        ""
-    )
+    key: Annotated[str | None, option("Events with this key.")] = None
+    tenant: Annotated[str | None, option("Events of this tenant.")] = None
+    level: Annotated[int | None, option("Events of this level.")] = None
+    group: OnlyGroup = ""
 
 
 @with_options
-def why(
+async def why(
+    pipeline: Pipeline,
     stream: StreamName,
     event: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="EVENT",
-            help="Event id, entry id, or LEVEL|ENTRY-ID.",
-            show_default=False,
-        ),
+        str | None, argument("EVENT", "Event id, entry id, or LEVEL|ENTRY-ID.")
     ] = None,
     *,
     asked: Asked,
 ) -> None:
     """Say why events wait; see HELP."""
-    found = asked.ask(
-        lambda pipeline: pipeline.why(
-            stream,
-            event,
-            key=asked.key,
-            tenant=asked.tenant,
-            level=asked.level,
-            group=asked.group,
-            partition=asked.partition,
-        )
-    )
+    names = ("key", "tenant", "level", "group", "partition")
+    chosen = {name: getattr(asked, name) for name in names}
+    found = await pipeline.why(stream, event, **chosen)
+
     if asked.as_json:
         write_json(found.as_plain())
         return
+
     for reason in found.reasons:
         _print(stdout(), reason)
+
     if not found.reasons:
         say("no such event waits")
-    if found.more or not found.is_complete:
-        more = (
-            f"{counted(found.more, 'more was', 'more were')} found"
-            if found.more
-            else "not all were looked through"
-        )
-        remark(
-            f"{more}{'' if found.is_complete else ', of those that were looked through' if found.more else ''}"
-        )
+
+    if found.more:
+        of = "" if found.is_complete else ", of those that were looked through"
+        remark(f"{counted(found.more, 'more was', 'more were')} found{of}")
+    elif not found.is_complete:
+        remark("not all were looked through")
 
 
 def _print(console: Console, reason: Reason) -> None:
+    name = reason.event_id or reason.entry_id
+
+    if reason.level is not None and not reason.event_id:
+        name = f"{reason.level}|{name}"
+
     style = _STYLES.get(reason.state, "yellow")
-    where = f"{reason.stream}/{reason.group}" if reason.group else reason.stream
-    name = reason.event_id or (
-        f"{reason.level}|{reason.entry_id}"
-        if reason.level is not None
-        else reason.entry_id
-    )
-    console.print(f"[bold]{cell(name)}[/] {cell(where)}  [{style}]{reason.state}[/]")
-    console.print(f"  {cell(reason.sentence)}", soft_wrap=True)
-    if reason.because is not None:
-        console.print(
-            f"  [dim]and that one:[/] {cell(reason.because.sentence)}", soft_wrap=True
-        )
+    where = cell(place_of(reason))
+    head = f"[bold]{cell(name)}[/] {where}"
+    console.print(f"{head}  [{style}]{reason.state}[/]")
+
+    sentence = cell(reason.sentence)
+    console.print(f"  {sentence}", soft_wrap=True)
+
+    because = reason.because
+
+    if because is not None:
+        sentence = cell(because.sentence)
+        console.print(f"  [dim]and that one:[/] {sentence}", soft_wrap=True)

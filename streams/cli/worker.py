@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import typer
 
 from streams import logs
 from streams.broker.server.connection import DEFAULT_URL, EMBEDDED
-from streams.cli.common import Namespace, Url, Waiting, examples, override, seconds
+from streams.cli.common import (
+    Namespace,
+    Url,
+    Waiting,
+    argument,
+    examples,
+    option,
+    override,
+    seconds,
+)
 from streams.cli.exit_codes import Exit, exit_code
 from streams.cli.guests import accompanied
 from streams.cli.loading import load, run_worker
@@ -61,74 +70,75 @@ class WorkerCommand:
 
     concurrency: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Handlers at once, per process, for groups that do not say so themselves.",
             min=1,
             max=100_000,
-            help="Handlers at once, per process, for groups that do not say so themselves.",
             show_default="100",
         ),
     ] = None
     lease: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "Silence (seconds, 90s, 5m) after which an event counts as stalled, for "
+            "groups that do not say so themselves. Handlers may run longer than that.",
             parser=seconds(0.3, 86_400),
             metavar="SPAN",
-            help="Silence (seconds, 90s, 5m) after which an event counts as stalled, for groups that do not say so "
-            "themselves. Handlers may run longer than that.",
             show_default="30",
         ),
     ] = None
     levels: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Take only the events of these levels; somebody else must take the others.",
             metavar="5,10",
-            help="Take only the events of these levels; somebody else must take the others.",
             show_default="all",
         ),
     ] = None
     grace_period: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "Time that running handlers get at shutdown: seconds, 90s, 5m.",
             parser=seconds(0, 86_400),
             metavar="SPAN",
-            help="Time that running handlers get at shutdown: seconds, 90s, 5m.",
             show_default="10",
         ),
     ] = None
     health: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Serve /livez and /readyz here: 8080 (this machine only), :8080 (every "
+            "interface), HOST:PORT or unix:PATH.",
             metavar="ADDRESS",
-            help="Serve /livez and /readyz here: 8080 (this machine only), :8080 (every interface), HOST:PORT or "
-            "unix:PATH.",
             show_default="none",
         ),
     ] = None
     processes: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Run this many processes, and start again what dies.",
             min=1,
             max=1000,
-            help="Run this many processes, and start again what dies.",
             show_default="one, by itself",
             rich_help_panel="Processes",
         ),
     ] = None
     reload: Annotated[
         bool,
-        typer.Option(
+        option(
+            "For development: start again when a Python or env file changes. "
+            "Needs the extra 'reload'.",
             "--reload",
-            help="For development: start again when a Python or env file changes. Needs the extra 'reload'.",
             rich_help_panel="Processes",
         ),
     ] = False
     log: Annotated[
         Literal["text", "json"] | None,
-        typer.Option(help="Form of the log.", show_default="text"),
+        option("Form of the log.", show_default="text"),
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(help="Least level.", show_default="info"),
+        option("Least level.", show_default="info"),
     ] = None
     url: Url = None
     namespace: Namespace = None
@@ -136,27 +146,21 @@ class WorkerCommand:
 
     def settings(self) -> dict[str, Any]:
         """The settings of the pipeline that are given."""
-        levels = None if self.levels is None else _parse_levels(self.levels)
-        return {
-            "url": self.url,
-            "namespace": self.namespace,
-            "concurrency": self.concurrency,
-            "lease": self.lease,
-            "serve_levels": levels,
-            "grace_period": self.grace_period,
-            "health": self.health,
-            "wait": self.wait,
-        }
+        given = asdict(self)
+        for name in ("processes", "reload", "log", "log_level"):
+            del given[name]
+
+        levels = given.pop("levels")
+        given["serve_levels"] = None if levels is None else _parse_levels(levels)
+        return given
 
 
 @with_options
 def worker(
     target: Annotated[
         str,
-        typer.Argument(
-            metavar="MODULE:NAME",
-            help="Where the pipeline is: a module or a .py file, and a name.",
-            show_default=False,
+        argument(
+            "MODULE:NAME", "Where the pipeline is: a module or a .py file, and a name."
         ),
     ],
     *,
@@ -167,11 +171,14 @@ def worker(
     logging_ = {"log": how.log, "log_level": how.log_level}
     line = Lifeline.take()
     if line is not None:
-        raise typer.Exit(_run_supervised(line, target, own, logging_))
+        raise typer.Exit(_run(lambda: _supervised(line, target, own, logging_), line))
+
     settings = override(Settings.from_env(), **logging_)
     logs.set_up(settings.log, settings.log_level)
     if how.processes is None and not how.reload:
-        raise typer.Exit(_run(_load(target, own)))
+        pipeline = _load(target, own)
+        raise typer.Exit(_run(lambda: pipeline))
+
     folder = folder_of(target) if how.reload else None
     address = override(settings, health=own.pop("health")).health
     command = [
@@ -201,14 +208,23 @@ def _load(target: str, own: dict[str, Any]) -> Pipeline:
     return pipeline
 
 
-def _run(pipeline: Pipeline) -> int:
+def _run(make: Callable[[], Pipeline], line: Lifeline | None = None) -> int:
+    """Run the pipeline; a supervisor, if there is one, learns why it ends."""
     try:
+        pipeline = make()
         with _instrumented(pipeline):
             return run_worker(pipeline)
     except StreamsError as error:
-        return _told(error)
+        if line is not None:
+            line.tell(lifeline.UNREACHABLE if error.retryable else lifeline.HOPELESS)
+        # By now the log is what is read, so the end is told there, in its form.
+        if not error.is_logged:
+            logs.be_heard()
+            logs.tell_end(logger, error)
+        return int(exit_code(error))
     except Exception as error:
-        if not _is_told(error):
+        # The log has said why a user's exception ended it, e.g. that of a middleware.
+        if not getattr(error, "is_logged", False):
             raise
         return int(Exit.FAILED)
 
@@ -219,6 +235,7 @@ def _instrumented(pipeline: Pipeline) -> Iterator[None]:
     if not pipeline.settings.telemetry:
         yield
         return
+
     from streams.telemetry import export, instrument
 
     exported = export(pipeline.settings.telemetry.split(","), service="streams-worker")
@@ -229,44 +246,22 @@ def _instrumented(pipeline: Pipeline) -> Iterator[None]:
         exported.close()
 
 
-def _run_supervised(
+def _supervised(
     line: Lifeline, target: str, own: dict[str, Any], logging_: dict[str, Any]
-) -> int:
-    """Run as one of the processes of a supervisor, which learns how far it comes."""
-    try:
-        settings = override(Settings.from_env(), **logging_)
-        logs.set_up(settings.log, settings.log_level, line.name)
-        # Only the supervisor's own option holds: another address would be the same for
-        # each of its processes.
-        pipeline = _load(target, {**own, "health": own["health"] or ""})
-        line.tell(lifeline.READY, hold=_shared_server(pipeline))
-        pipeline.on_reached = lambda: line.tell(lifeline.REACHED)
-        with _instrumented(pipeline):
-            return run_worker(pipeline)
-    except StreamsError as error:
-        line.tell(lifeline.UNREACHABLE if error.retryable else lifeline.HOPELESS)
-        return _told(error)
-    except Exception as error:
-        if not _is_told(error):
-            raise
-        return int(Exit.FAILED)
-
-
-def _is_told(error: Exception) -> bool:
-    """Whether the log has said why the worker ended: by a user's exception, e.g. of a middleware that cannot start."""
-    return bool(getattr(error, "is_logged", False))
-
-
-def _told(error: StreamsError) -> int:
-    # By now the log is what is read, so the end is told there, in its form.
-    if not error.is_logged:
-        logs.be_heard()
-        logs.tell_end(logger, error)
-    return int(exit_code(error))
+) -> Pipeline:
+    """The pipeline of one process of a supervisor, which learns how far it comes."""
+    settings = override(Settings.from_env(), **logging_)
+    logs.set_up(settings.log, settings.log_level, line.name)
+    # Only the supervisor's own option holds: another address would be the same for
+    # each of its processes.
+    pipeline = _load(target, {**own, "health": own["health"] or ""})
+    line.tell(lifeline.READY, hold=_shared_server(pipeline))
+    pipeline.on_reached = lambda: line.tell(lifeline.REACHED)
+    return pipeline
 
 
 def _shared_server(pipeline: Pipeline) -> str | None:
-    """The URL of the embedded server that has to outlive one process; None for a server of its own."""
+    """The URL of an embedded server that has to outlive one process; None for another."""
     url = pipeline.settings.url or DEFAULT_URL
     if url == DEFAULT_URL:
         raise ConfigurationError(
@@ -275,11 +270,12 @@ def _shared_server(pipeline: Pipeline) -> str | None:
             "give --url memory://NAME, embedded://PATH for a server that keeps its "
             "data, or redis://HOST:6379/0"
         )
+
     return url if url.startswith(EMBEDDED) else None
 
 
 def _front(*, reload: bool) -> list[str]:
-    """The command with which this program was started, up to its arguments: interpreter, its flags, program."""
+    """The command that started this program: interpreter, its flags, program."""
     given, arguments = sys.orig_argv, sys.argv[1:]
     at = len(given) - len(arguments)
     front = given[1:at] if given[at:] == arguments else ["-m", "streams"]
@@ -290,14 +286,12 @@ def _front(*, reload: bool) -> list[str]:
 
 def _as_options(values: dict[str, Any]) -> list[str]:
     """Options of the command line again."""
-    options = {
-        f"--{name.replace('_', '-')}": value
-        for name, value in values.items()
-        if name != "serve_levels"
-    }
     levels = values.get("serve_levels")
-    options["--levels"] = levels and ",".join(map(str, levels.ascending))
+    text = levels and ",".join(map(str, levels.ascending))
+    options = {**values, "serve_levels": None, "levels": text}
     # As one word: a level may be negative, and would be taken for an option.
     return [
-        f"{option}={value}" for option, value in options.items() if value is not None
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in options.items()
+        if value is not None
     ]
