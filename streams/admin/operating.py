@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Unpack
 
 from streams.admin.cancellations import Cancellations, Impatience
 from streams.admin.dead_letters import DeadLetters
@@ -14,7 +15,7 @@ from streams.admin.pauses import Pauses
 from streams.admin.records import Records
 from streams.admin.status import EntryState, Status
 from streams.admin.tracking import Tracking
-from streams.admin.why import Reasons, Wanted, Why
+from streams.admin.why import Reasons, SeveralEvents, Wanted, Why
 from streams.broker import Broker
 from streams.quantities import Seconds
 
@@ -131,35 +132,28 @@ class Operating(ABC):
             self.broker, stream, by=by, partition=partition
         ).run_now(id, group)
 
-    async def why(  # noqa: PLR0913 - which events
+    async def why(
         self,
         stream: str,
         event: str | None = None,
         *,
-        key: str | None = None,
-        tenant: str | None = None,
-        level: int | None = None,
         group: str = "",
         partition: int | None = None,
+        **several: Unpack[SeveralEvents],
     ) -> Reasons:
         """Why an event waits, or those of a key, a tenant or a level.
 
         The answer is for each group or for one; see ``Why.ask``.
 
-        ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``. Reads only.
+        ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``; ``key``,
+        ``tenant`` or ``level`` names several events. Reads only.
 
         Raises:
             NotFound: there is no such stream, partition or group.
             ConfigurationError: not exactly one of event, key, tenant and level is
                 given.
         """
-        wanted = Wanted(
-            event,
-            key,
-            tenant,
-            level,
-        )
-
+        wanted = Wanted(event, **several)
         return await Why(self.broker, stream, partition=partition).ask(wanted, group)
 
     def cancellations(

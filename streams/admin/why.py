@@ -6,7 +6,7 @@ import contextlib
 from asyncio import sleep
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from streams.admin.dead_letters import DeadLetters
 from streams.admin.partitioned import Part, no_group, of_all, partitions_of
@@ -53,6 +53,14 @@ class Reasons:
         plain = [reason.as_plain() for reason in self.reasons]
 
         return {"reasons": plain, "more": self.more, "is_complete": self.is_complete}
+
+
+class SeveralEvents(TypedDict, total=False):
+    """The key, the tenant or the level of the events that are asked about."""
+
+    key: str | None
+    tenant: str | None
+    level: int | None
 
 
 @dataclass(frozen=True, slots=True)

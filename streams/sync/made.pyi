@@ -13,7 +13,7 @@ from streams.admin.pauses import PausedAttribute, PauseList, Pausing, Resumption
 from streams.admin.rows import StreamRow, Survey
 from streams.admin.status import EntryState
 from streams.admin.tracking import Noted, Tracked
-from streams.admin.why import Reasons
+from streams.admin.why import Reasons, SeveralEvents
 from streams.broker.state.tracking import Count
 from streams.handlers.plans import GroupPlan
 from streams.handlers.registry import HandlerOptions
@@ -710,17 +710,16 @@ class Pipeline(BlockingPipeline):
         stream: str,
         event: str | None = None,
         *,
-        key: str | None = None,
-        tenant: str | None = None,
-        level: int | None = None,
         group: str = "",
         partition: int | None = None,
+        **several: Unpack[SeveralEvents],
     ) -> Reasons:
         """Why an event waits, or those of a key, a tenant or a level.
 
         The answer is for each group or for one; see ``Why.ask``.
 
-        ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``. Reads only.
+        ``event`` is an event id, an entry id, or ``LEVEL|ENTRY-ID``; ``key``,
+        ``tenant`` or ``level`` names several events. Reads only.
 
         Raises:
             NotFound: there is no such stream, partition or group.
