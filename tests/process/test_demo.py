@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.cli.demo.books import DeadEnd, balance
+from streams.cli.demo.books import DeadEnd, Sums, balance
 from tests.servers import clean_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -123,20 +123,8 @@ def test_books_that_balance():
         [1, 2, 3, 5], RECEIPTS, [*LEDGER, {**LEDGER[0], "attempt": 2}], DEAD
     )
     assert books.balanced
-    assert (
-        books.published,
-        books.handled,
-        books.dead_in_all,
-        books.duplicates,
-        books.refused_in_all,
-    ) == (
-        2,
-        1,
-        1,
-        1,
-        1,
-    )
-    assert (books.again, books.retried) == (1, 1)
+    assert books.sums() == Sums(published=2, handled=1, dead=1, retried=1, again=1)
+    assert (books.lines("duplicate"), books.lines("refused")) == ([5], [2])
     assert books.levels[5].dead == books.levels[0].handled == 1
 
 
@@ -156,7 +144,8 @@ def test_books_that_do_not_balance_name_the_lines(
 ):
     books = balance([1, 2, 3, 5], receipts, ledger, dead)
     assert not books.balanced
-    assert (books.missing, books.ambiguous) == (missing, ambiguous)
+    assert books.lines("missing") == missing
+    assert books.lines("ambiguous") == ambiguous
 
 
 def test_an_event_of_no_line_spoils_the_books():

@@ -1,7 +1,8 @@
-"""``streams demo``: the main job from an input file to balanced books, with a worker killed on the way."""
+"""``streams demo``: from an input file to balanced books, with a worker killed on the way."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,19 +10,22 @@ import typer
 
 from streams.cli.common import AsJson, examples, finish, remark, run, say, write_json
 from streams.cli.demo.play import GROUP, STREAM, Play
-from streams.cli.demo.screen import Screen, show_books
-from streams.cli.demo.stage import DemoFailed, Stage
+from streams.cli.demo.screen import show_books, verdict
+from streams.cli.demo.stage import DemoFailed, Stage, set_up
 from streams.cli.exit_codes import Exit
 from streams.errors import ConfigurationError
 
 HELP = (
-    "See the whole pipeline at work: publish, consume, retry, kill a worker, account for every line."
-    "\n\nPublishes a file of 2,400 orders from two processes and charges them in two worker processes. Some lines are"
-    " malformed, some orders fail once, some always. On the way one worker is killed with SIGKILL while it holds work,"
-    " and another is started. At the end every input line must have exactly one end: handled, dead, duplicate or"
-    " malformed; otherwise the exit code is 1."
-    "\n\nRuns on an embedded server of its own, and leaves nothing behind. With --url it runs on that server, under a"
-    " namespace of its own, which stays there to be looked at."
+    "See the whole pipeline at work: publish, consume, retry, kill a worker, account "
+    "for every line."
+    "\n\nPublishes a file of 2,400 orders from two processes and charges them in two "
+    "worker processes. Some lines are malformed, some orders fail once, some always. "
+    "On the way one worker is killed with SIGKILL while it holds work, and another is "
+    "started. At the end every input line must have exactly one end: handled, dead, "
+    "duplicate or malformed; otherwise the exit code is 1."
+    "\n\nRuns on an embedded server of its own, and leaves nothing behind. With --url "
+    "it runs on that server, under a namespace of its own, which stays there to be "
+    "looked at."
     + examples(
         "streams demo",
         "streams demo --keep",
@@ -69,51 +73,47 @@ def demo(
     """Play the demo; see HELP."""
     if source is not None and seed is not None:
         raise ConfigurationError("give --input or --seed, not both")
-    with Stage(url, keep=keep) as stage:
-        orders = (
-            source.resolve() if source is not None else stage.orders / "orders.jsonl"
-        )
+    with set_up(url, keep=keep) as stage:
+        orders = source.resolve() if source else stage.orders / "orders.jsonl"
         if seed is not None:
             orders = stage.make_orders(seed)
-        with Screen(as_json=as_json) as screen:
-            play = Play(stage, orders, screen.show)
-            try:
-                books = run(play.run)
-            except DemoFailed:
-                remark(stage.logs())
-                raise
+        play = Play(stage, orders, partial(typer.echo, err=as_json))
+        try:
+            books = run(play.run)
+        except DemoFailed:
+            remark(stage.logs())
+            raise
+        seconds = play.seconds
         if not books.balanced:
             remark(stage.logs())
         if as_json:
-            write_json(
-                {
-                    **books.as_dict(),
-                    "seconds": round(play.scene.seconds, 1),
-                    "events": play.scene.news,
-                }
-            )
+            facts = {"seconds": round(seconds, 1), "events": play.news}
+            write_json(books.as_dict() | facts)
         else:
-            show_books(books, play.scene)
-            say(_next(stage, keep=keep, own=url is None))
+            show_books(books)
+            say(verdict(books, seconds))
+            say(f"\nNext:\n{_next_steps(stage, url, keep=keep)}")
     finish(Exit.OK if books.balanced else Exit.FAILED)
 
 
-def _next(stage: Stage, *, keep: bool, own: bool) -> str:
-    where = f"--url {stage.url}" if own else f"--url URL --namespace {stage.namespace}"
-    lines = ["", "Next:"]
-    if keep or not own:
-        lines += [
-            f"  streams dead ls {STREAM} {GROUP} {where}",
-            f"  streams dead replay {STREAM} {GROUP} --reason retries-used-up {where}",
-            f"  streams ls {where}",
-        ]
-        if keep:
-            lines.append(f"  rm -r {stage.folder}")
-    else:
-        lines += [
-            "  streams demo --keep        the same, and look around in it afterwards: dead ls, dead replay, show",
-            "  streams worker --help      run handlers of your own",
-            f"  {stage.orders / 'shop.py'}",
-            "                             the pipeline that has just run: copy it and go on from there",
-        ]
+def _next_steps(stage: Stage, url: str | None, *, keep: bool) -> str:
+    if not (keep or url):
+        return (
+            "  streams demo --keep        the same, and look around in it afterwards: "
+            "dead ls, dead replay, show\n"
+            "  streams worker --help      run handlers of your own\n"
+            f"  {stage.orders / 'shop.py'}\n"
+            "                             the pipeline that has just run: copy it and "
+            "go on from there"
+        )
+    where = f"--url {stage.url}"
+    if url:
+        where = f"--url URL --namespace {stage.namespace}"
+    lines = [
+        f"  streams dead ls {STREAM} {GROUP} {where}",
+        f"  streams dead replay {STREAM} {GROUP} --reason retries-used-up {where}",
+        f"  streams ls {where}",
+    ]
+    if keep:
+        lines.append(f"  rm -r {stage.folder}")
     return "\n".join(lines)

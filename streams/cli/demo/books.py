@@ -1,11 +1,14 @@
-"""The books: each input line against what became of it. Pure; nothing here asks the pipeline whether all went well."""
+"""The books: the end of each input line, by what producers and handlers wrote. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+Kind = Literal["handled", "dead", "duplicate", "refused", "missing", "ambiguous"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,192 +22,202 @@ class DeadEnd:
     attempts: int = 0
 
 
-@dataclass(slots=True)
-class LevelSums:
-    """One level's part of the books."""
-
-    published: int = 0
-    handled: int = 0
-    dead: int = 0
-    retried: int = 0
-    again: int = 0
-
-
-@dataclass(slots=True)
-class Books:
-    """Where every line ended.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineEnd:
+    """The end of one line.
 
     Attributes:
-        lines: input lines.
-        refused: lines that are no event, by reason: their numbers.
-        duplicates: lines whose dedup id was used before.
-        published: lines that became an event.
-        handled: events whose effect is in the ledger.
-        dead: dead letters by reason, with the numbers of their lines.
-        errors: an example error for each of these reasons.
-        retried: events that took more than one attempt.
-        again: events whose effect is in the ledger more than once.
-        levels: the same, level by level.
-        missing: lines without an end.
-        ambiguous: lines with more than one end.
-        strangers: events in the ledger or among the dead letters that belong to no line.
+        line: its number.
+        kind: ``missing`` is a line without an end, ``ambiguous`` one with several.
+        level: of its event; None where the line became none.
+        reason: why the line was refused, or why its event died.
+        error: the latest error of an event that died.
+        retried: the event took more than one attempt.
+        again: its effect is in the ledger more than once.
     """
 
-    lines: int = 0
-    refused: dict[str, list[int]] = field(default_factory=dict)
-    duplicates: int = 0
-    published: int = 0
-    handled: int = 0
-    dead: dict[str, list[int]] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    retried: int = 0
-    again: int = 0
-    levels: dict[int, LevelSums] = field(default_factory=dict)
-    missing: list[int] = field(default_factory=list)
-    ambiguous: list[int] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
+    line: int
+    kind: Kind
+    level: int | None = None
+    reason: str = ""
+    error: str = ""
+    retried: bool = False
+    again: bool = False
 
-    @property
-    def refused_in_all(self) -> int:
-        """How many lines were refused."""
-        return sum(map(len, self.refused.values()))
 
-    @property
-    def dead_in_all(self) -> int:
-        """How many events died."""
-        return sum(map(len, self.dead.values()))
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Counts of events."""
+
+    published: int
+    handled: int
+    dead: int
+    retried: int
+    again: int
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The end of every line.
+
+    Attributes:
+        ends: one for each input line.
+        strangers: receipts and events that belong to no line.
+    """
+
+    ends: Sequence[LineEnd]
+    strangers: Sequence[str]
 
     @property
     def balanced(self) -> bool:
         """Whether every line has exactly one end."""
-        return (
-            not self.missing
-            and not self.ambiguous
-            and not self.strangers
-            and self.lines == self.refused_in_all + self.duplicates + self.published
-            and self.published == self.handled + self.dead_in_all
+        return not (self.strangers or self.lines("missing") or self.lines("ambiguous"))
+
+    def lines(self, kind: Kind) -> list[int]:
+        """The numbers of the lines that ended in this way."""
+        return sorted(end.line for end in self.ends if end.kind == kind)
+
+    def by_reason(self, kind: Kind) -> dict[str, list[LineEnd]]:
+        """The ends of one kind by their reasons, the most frequent first."""
+        found: dict[str, list[LineEnd]] = defaultdict(list)
+        for end in self.ends:
+            if end.kind == kind:
+                found[end.reason].append(end)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+    def sums(self, level: int | None = None) -> Sums:
+        """The sums of one level, or of all."""
+        events = [
+            end
+            for end in self.ends
+            if end.level is not None and level in (None, end.level)
+        ]
+        kinds = Counter(end.kind for end in events)
+        return Sums(
+            published=len(events),
+            handled=kinds["handled"],
+            dead=kinds["dead"],
+            retried=sum(end.retried for end in events),
+            again=sum(end.again for end in events),
         )
+
+    @property
+    def levels(self) -> dict[int, Sums]:
+        """The sums of each level, the highest first."""
+        found = {end.level for end in self.ends if end.level is not None}
+        return {level: self.sums(level) for level in sorted(found, reverse=True)}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        sums = {
-            level: {name: getattr(found, name) for name in LevelSums.__slots__}
-            for level, found in self.levels.items()
+        sums = self.sums()
+        counts = {
+            kind: {reason: len(ends) for reason, ends in self.by_reason(kind).items()}
+            for kind in ("refused", "dead")
         }
         return {
             "balanced": self.balanced,
-            "lines": self.lines,
-            "refused": {
-                reason: len(numbers) for reason, numbers in self.refused.items()
-            },
-            "duplicates": self.duplicates,
-            "published": self.published,
-            "handled": self.handled,
-            "dead": {reason: len(numbers) for reason, numbers in self.dead.items()},
-            "retried": self.retried,
-            "handled_more_than_once": self.again,
-            "levels": sums,
-            "missing_lines": self.missing,
-            "ambiguous_lines": self.ambiguous,
+            "lines": len(self.ends),
+            "refused": counts["refused"],
+            "duplicates": len(self.lines("duplicate")),
+            "published": sums.published,
+            "handled": sums.handled,
+            "dead": counts["dead"],
+            "retried": sums.retried,
+            "handled_more_than_once": sums.again,
+            "levels": {level: asdict(found) for level, found in self.levels.items()},
+            "missing_lines": self.lines("missing"),
+            "ambiguous_lines": self.lines("ambiguous"),
             "strangers": self.strangers,
         }
 
 
-class _Ends:
-    """What the ledger and the dead letters say of one event."""
+@dataclass(slots=True)
+class _Fate:
+    """The fate of one entry, by the ledger and the dead letters."""
 
-    def __init__(self) -> None:
-        self.handled: Counter[str] = Counter()
-        self.dead: dict[str, DeadEnd] = {}
-        self.attempts = 0
+    handled: int = 0
+    attempts: int = 0
+    reason: str = ""
+    error: str = ""
 
 
 def balance(
     lines: Iterable[int],
-    receipts: Iterable[Mapping[str, Any]],
-    ledger: Iterable[Mapping[str, Any]],
+    receipts: Iterable[Row],
+    ledger: Iterable[Row],
     dead: Iterable[DeadEnd],
 ) -> Books:
     """Find the end of every line.
 
     Args:
         lines: numbers of the input lines.
-        receipts: what the producers wrote about each line.
-        ledger: what the handlers wrote about each event.
+        receipts: the producers' rows, one for each line.
+        ledger: the handlers' rows, one for each attempt that succeeded.
         dead: the dead letters.
     """
-    books = Books()
-    ends = _read_ends(ledger, dead)
-    by_line: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    by_line: dict[int, list[Row]] = defaultdict(list)
     for receipt in receipts:
-        by_line[int(receipt["line"])].append(receipt)
-    events: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    repeats: list[tuple[int, str]] = []
+        by_line[receipt["line"]].append(receipt)
+
+    ends: list[LineEnd] = []
+    by_event: dict[str, list[Row]] = defaultdict(list)
     for line in lines:
-        books.lines += 1
         found = by_line.pop(line, [])
         if len(found) != 1:
-            (books.ambiguous if found else books.missing).append(line)
+            ends.append(LineEnd(line=line, kind="ambiguous" if found else "missing"))
         elif found[0]["outcome"] == "refused":
-            books.refused.setdefault(str(found[0].get("reason", "")), []).append(line)
-        elif found[0]["outcome"] == "duplicate":
-            books.duplicates += 1
-            repeats.append((line, str(found[0].get("event_id", ""))))
+            ends.append(LineEnd(line=line, kind="refused", reason=found[0]["reason"]))
         else:
-            books.published += 1
-            events[str(found[0].get("event_id", ""))].append(
-                (line, int(found[0].get("level", 0)))
-            )
-    books.strangers += [f"line {line}" for line in by_line]
-    # A line that counts as a repeat must repeat something.
-    books.missing += [line for line, event_id in repeats if event_id not in events]
-    for event_id, places in events.items():
-        _close(books, places, ends.pop(event_id, _Ends()))
-    books.strangers += list(ends)
-    books.missing.sort()
-    books.levels = dict(sorted(books.levels.items(), reverse=True))
-    return books
+            by_event[found[0].get("event_id", "")].append(found[0])
+
+    fates = _fates(ledger, dead)
+    for event_id, rows in by_event.items():
+        ends += _ends(rows, list(fates.pop(event_id, {}).values()))
+    return Books(ends, [*(f"line {line}" for line in by_line), *fates])
 
 
-def _read_ends(
-    ledger: Iterable[Mapping[str, Any]], dead: Iterable[DeadEnd]
-) -> dict[str, _Ends]:
-    ends: dict[str, _Ends] = defaultdict(_Ends)
+def _fates(
+    ledger: Iterable[Row], dead: Iterable[DeadEnd]
+) -> dict[str, dict[str, _Fate]]:
+    """The fate of each entry, by the id of its event."""
+    fates: dict[str, dict[str, _Fate]] = defaultdict(lambda: defaultdict(_Fate))
     for row in ledger:
-        end = ends[str(row["event_id"])]
-        end.handled[str(row["entry"])] += 1
-        end.attempts = max(end.attempts, int(row["attempt"]))
+        fate = fates[row["event_id"]][row["entry"]]
+        fate.handled += 1
+        fate.attempts = max(fate.attempts, row["attempt"])
     for letter in dead:
-        ends[letter.event_id].dead[letter.entry] = letter
-    return ends
+        fate = fates[letter.event_id][letter.entry]
+        fate.reason, fate.error = letter.reason, letter.error
+        fate.attempts = letter.attempts
+    return fates
 
 
-def _close(books: Books, places: list[tuple[int, int]], end: _Ends) -> None:
-    """Book the ends of one event id; ``places`` are the lines that published it, usually one, and their levels."""
-    both = end.handled.keys() & end.dead.keys()
-    entries = [*end.handled, *(entry for entry in end.dead if entry not in both)]
-    if both or len(entries) > len(places):
-        books.ambiguous += [line for line, _ in places]
-    for at, (line, level) in enumerate(places):
-        sums = books.levels.setdefault(level, LevelSums())
-        sums.published += 1
-        if at >= len(entries):
-            books.missing.append(line)
-        elif entries[at] in end.handled:
-            retried, again = end.attempts > 1, end.handled[entries[at]] > 1
-            _add(books, sums, handled=1, retried=int(retried), again=int(again))
-        else:
-            letter = end.dead[entries[at]]
-            books.dead.setdefault(letter.reason, []).append(line)
-            books.errors.setdefault(letter.reason, letter.error)
-            sums.dead += 1
-            _add(books, sums, handled=0, retried=int(letter.attempts > 1), again=0)
+def _ends(rows: Sequence[Row], fates: list[_Fate]) -> Iterator[LineEnd]:
+    """The ends of the lines with one event id: mostly one line with one entry."""
+    events = [row for row in rows if row["outcome"] != "duplicate"]
+    is_ambiguous = len(fates) > len(events) or any(
+        fate.handled and fate.reason for fate in fates
+    )
+    fates += [_Fate()] * len(events)
+    for row, fate in zip(events, fates, strict=False):
+        yield LineEnd(
+            line=row["line"],
+            kind="ambiguous" if is_ambiguous else _kind(fate),
+            level=row.get("level", 0),
+            reason=fate.reason,
+            error=fate.error,
+            retried=fate.attempts > 1,
+            again=fate.handled > 1,
+        )
+
+    # A line that counts as a repeat must repeat something.
+    kind: Kind = "duplicate" if events else "missing"
+    for row in rows:
+        if row["outcome"] == "duplicate":
+            yield LineEnd(line=row["line"], kind=kind)
 
 
-def _add(
-    books: Books, sums: LevelSums, *, handled: int, retried: int, again: int
-) -> None:
-    for target in (books, sums):
-        target.handled += handled
-        target.retried += retried
-        target.again += again
+def _kind(fate: _Fate) -> Kind:
+    if fate.handled:
+        return "handled"
+    return "dead" if fate.reason else "missing"

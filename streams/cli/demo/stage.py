@@ -1,42 +1,33 @@
-"""The stage: the demo's folder and child processes. Whatever happens, none of them outlives it."""
+"""The stage: the demo's folder and child processes. None of them outlives it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
+from typing import Any
+
+import orjson
 
 import streams
 from streams.errors import StreamsError
 
-LEASE = 2.0
-CONCURRENCY = 4
 _OTHERS = ("REDIS_URL", "USE_REDIS")
 _KEPT = "STREAMS_SERVER_BINARY"
+_LAST_LINES = 12
 
 
 class DemoFailed(StreamsError):  # noqa: N818 - an outcome, told in one sentence
     """The demo could not be played to its end."""
-
-
-def find_orders() -> Path:
-    """The folder with the input and the pipeline: inside the package when installed, else in the checkout."""
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "orders", here.parents[3] / "examples" / "orders"):
-        if (folder / "orders.jsonl").is_file() and (folder / "shop.py").is_file():
-            return folder
-    raise DemoFailed(
-        "the demo's orders are missing: they are part of the package; install it again"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,109 +40,81 @@ class DemoProcess:
 
     def end(self) -> None:
         """End it now."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
-    def tail(self, count: int = 12) -> str:
-        """The last lines of its log."""
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-count:])
+    def tail(self) -> str:
+        """Its name and the last lines of its log."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        return "\n".join([f"--- {self.name}", *lines[-_LAST_LINES:]])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Starts children and ends them.
+    """Starts children, and reads what they write.
 
-    Args:
-        url: the server; an embedded one in the demo's folder if None.
-        keep: leave the folder behind.
+    Attributes:
+        folder: of data and logs.
+        url, namespace: of the server.
+        children: every process that was started.
     """
 
-    def __init__(self, url: str | None, *, keep: bool) -> None:
-        self._keep = keep
-        self._before: dict[int, signal.Handlers | int | None] = {}
-        self.children: list[DemoProcess] = []
-        self.folder = Path(tempfile.mkdtemp(prefix="streams-demo-"))
-        # With a name it is shared by the demo's processes, and without a folder it leaves nothing behind.
-        self.url = url or (
-            f"embedded://{self.folder / 'server'}"
-            if keep
-            else f"memory://{self.folder.name}"
-        )
-        self.namespace = "streams" if url is None else f"demo-{os.urandom(4).hex()}"
-        self.ledger = self.folder / "ledger.jsonl"
-        self.orders = find_orders()
+    folder: Path
+    url: str
+    namespace: str
+    children: list[DemoProcess] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        def stop(number: int, frame: FrameType | None) -> None:
-            del frame
-            raise SystemExit(128 + number)
+    @property
+    def orders(self) -> Path:
+        """The folder with the input and the pipeline: of the package, or of a checkout."""
+        here = Path(__file__).resolve()
+        installed = here.parent / "orders"
+        if installed.is_dir():
+            return installed
+        return here.parents[3] / "examples" / "orders"
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, stop)  # type: ignore[assignment]
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._before[signal.SIGINT] = signal.getsignal(signal.SIGINT)  # type: ignore[assignment]
-        for number in self._before:
-            # a second Ctrl-C must not leave anything behind
-            signal.signal(number, signal.SIG_IGN)
-        try:
-            for child in self.children:
-                child.end()
-            if not self._keep:
-                self._remove()
-        finally:
-            for number, before in self._before.items():
-                signal.signal(number, before or signal.SIG_DFL)
-
-    def producer(self, source: Path, part: tuple[int, int], number: int) -> DemoProcess:
+    def producer(self, number: int, source: Path, part: tuple[int, int]) -> DemoProcess:
         """Start a process that publishes a part of the input: ``streams publish``."""
+        first, last = map(str, part)
+        options = ["--file", str(source), "--from-line", first, "--to-line", last]
+        receipts = str(self.folder / f"receipts-{number}.jsonl")
         return self._start(
             f"producer-{number}",
-            *(
-                "publish",
-                "orders",
-                "--file",
-                str(source),
-                "--from-line",
-                str(part[0]),
-                "--to-line",
-                str(part[1]),
-            ),
-            *("--receipts", str(self.receipts(number)), "--json"),
+            *("publish", "orders", *options, "--receipts", receipts, "--json"),
         )
-
-    def receipts(self, number: int) -> Path:
-        """Where a producer writes what became of each line."""
-        return self.folder / f"receipts-{number}.jsonl"
 
     def worker(self, number: int) -> DemoProcess:
         """Start a worker on the shop's pipeline: ``streams worker``."""
-        return self._start(
-            f"worker-{number}",
-            *("worker", f"{self.orders / 'shop.py'}:pipeline", "--lease", str(LEASE)),
-            *("--concurrency", str(CONCURRENCY), "--grace-period", "10"),
-        )
+        pipeline = f"{self.orders / 'shop.py'}:pipeline"
+        options = ["--lease", "2", "--concurrency", "4", "--grace-period", "10"]
+        return self._start(f"worker-{number}", "worker", pipeline, *options)
 
     def make_orders(self, seed: int) -> Path:
         """Make another input file of the same kind."""
+        make = runpy.run_path(str(self.orders / "make_orders.py"))["make"]
         target = self.folder / "orders.jsonl"
-        script = str(self.orders / "make_orders.py")
-        subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, script, "--seed", str(seed), "--output", str(target)],
-            check=True,
-            timeout=30,
-        )
+        target.write_text("\n".join(make(seed)) + "\n", "utf-8")
         return target
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """The producers' rows, one for each line."""
+        return self._rows("receipts-*.jsonl")
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """The handlers' rows, one for each attempt that succeeded."""
+        return self._rows("ledger.jsonl")
 
     def logs(self) -> str:
         """The end of every log, for the moment when something went wrong."""
-        return "\n".join(f"--- {child.name}\n{child.tail()}" for child in self.children)
+        return "\n".join(child.tail() for child in self.children)
+
+    def _rows(self, pattern: str) -> list[dict[str, Any]]:
+        """The JSON lines of files that others write, as far as they are complete."""
+        rows = []
+        for path in self.folder.glob(pattern):
+            whole, _, _ = path.read_bytes().rpartition(b"\n")
+            rows += [orjson.loads(line) for line in whole.splitlines()]
+        return rows
 
     def _start(self, name: str, *arguments: str) -> DemoProcess:
         log = self.folder / f"{name}.log"
@@ -171,7 +134,7 @@ class Stage:
         return child
 
     def _environment(self) -> dict[str, str]:
-        """Without the settings of whoever runs the demo: it is the same for everybody."""
+        """The caller's environment without its settings: every demo is the same."""
         env = {
             name: value
             for name, value in os.environ.items()
@@ -182,16 +145,46 @@ class Stage:
         return env | {
             "STREAMS_URL": self.url,
             "STREAMS_NAMESPACE": self.namespace,
-            "SHOP_LEDGER": str(self.ledger),
+            "SHOP_LEDGER": str(self.folder / "ledger.jsonl"),
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _remove(self) -> None:
-        # The embedded server may still be on its way out, and write a last time.
-        give_up = time.monotonic() + 5
-        while self.folder.exists() and time.monotonic() < give_up:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if self.folder.exists():
-                time.sleep(0.05)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+
+@contextlib.contextmanager
+def set_up(url: str | None, *, keep: bool) -> Iterator[Stage]:
+    """A stage, which ends its children and removes its folder, whatever happens.
+
+    Args:
+        url: the server; an embedded one if None.
+        keep: leave the folder behind.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="streams-demo-"))
+    # With a name the embedded server is shared by the demo's processes.
+    embedded = f"embedded://{folder}/server" if keep else f"memory://{folder.name}"
+    stage = Stage(
+        folder=folder,
+        url=url or embedded,
+        namespace=f"demo-{os.urandom(4).hex()}" if url else "streams",
+    )
+    before = {
+        number: signal.signal(number, _exit)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    try:
+        yield stage
+    finally:
+        for number in before:
+            # A second Ctrl-C must not leave anything behind.
+            signal.signal(number, signal.SIG_IGN)
+        for child in stage.children:
+            child.end()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise SystemExit(128 + number)
