@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import os
 import signal
@@ -49,12 +48,10 @@ HELP = (
     "--json, it tells once and ends."
     + examples("streams top", "streams top --sort dead", "streams top --json")
 )
-_NO_TERMINAL = 200
-"""Width of the screen where there is none."""
 _EVERY = 2.0
 _LETTERS = 200
 _ESCAPE = 0.1
-"""Seconds for which the rest of a sequence is waited for before its first character is the key Escape."""
+"""Seconds to wait for the rest of a sequence, before its beginning is the key Escape."""
 
 
 def top(
@@ -81,7 +78,6 @@ def top(
                 not (sys.stdin.isatty() and sys.stdout.isatty())
                 or stdout().is_dumb_terminal
             ):
-                screen.width = _NO_TERMINAL
                 stdout().print(screen.draw())
                 tell_away(queries.away)
             else:
@@ -99,46 +95,34 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: TopScreen) -> None
         _pressed(keys),
         Live(screen.draw(), console=console, screen=True, auto_refresh=False) as live,
     ):
-        looked = time.monotonic()
-        while True:
-            deed = await _next(keys, looked + _EVERY, console, screen)
-            if deed == "quit":
-                return
+        due = time.monotonic() + _EVERY
+        while (deed := await _next(keys, due, console, screen)) != "quit":
             if deed:
                 await _try(pipeline, screen, deed)
-                # Whatever was pressed meanwhile was meant for the screen before.
-                _forget(keys)
-            if time.monotonic() - looked >= _EVERY or deed:
+            if deed or time.monotonic() >= due:
                 with contextlib.suppress(StreamsError):
                     screen.update(await queries.grouped(), queries.away)
-                looked = time.monotonic()
-            if screen.asked is not None and not screen.is_awaited:
-                screen.is_awaited = True
-                # They were pressed before there was a question to be seen.
+                due = time.monotonic() + _EVERY
+            # Keys that were pressed before a question or an outcome could be seen were
+            # meant for the screen before.
+            if deed or (screen.asked is not None and not screen.is_drawn):
                 _forget(keys)
-            _fit(console, screen)
-            live.update(screen.draw(), refresh=True)
+            if keys.empty():
+                _fit(console, screen)
+                live.update(screen.draw(), refresh=True)
 
 
 async def _next(
-    keys: asyncio.Queue[str], until: float, console: Console, screen: TopScreen
+    keys: asyncio.Queue[str], due: float, console: Console, screen: TopScreen
 ) -> DeedName:
-    """Let the screen have keys, until one of them asks for something, or it is time to look again."""
+    """Let the screen have a key, unless it is time to look again first."""
     try:
-        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+        async with asyncio.timeout(due - time.monotonic()):
             key = await keys.get()
     except TimeoutError:
         return ""
-    if _fit(console, screen):
-        # What was drawn for another size is no answer's question: it is drawn anew
-        # first.
-        return ""
-    while True:
-        asked = screen.asked
-        deed = screen.press(key)
-        if deed or screen.asked is not asked or screen.wants_more or keys.empty():
-            return deed or ("more" if screen.wants_more else "")
-        key = keys.get_nowait()
+    # A question that was drawn for another size is drawn anew before it is answered.
+    return "" if _fit(console, screen) else screen.press(key)
 
 
 def _forget(keys: asyncio.Queue[str]) -> None:
@@ -152,13 +136,10 @@ def _forget(keys: asyncio.Queue[str]) -> None:
 
 def _fit(console: Console, screen: TopScreen) -> bool:
     """Draw for the terminal as it is now; whether it has another size than before."""
-    try:
-        size = tuple(os.get_terminal_size(sys.stdout.fileno()))
-    except OSError:
-        size = (0, 0)
     before = (screen.width, screen.height)
+    size = os.get_terminal_size(sys.stdout.fileno())
     # A terminal that does not know its size is as large as the environment says.
-    screen.width, screen.height = size if all(size) else (console.width, console.height)
+    screen.width, screen.height = size if all(size) else console.size
     console.size = ConsoleDimensions(screen.width, screen.height)
     return before != (screen.width, screen.height)
 
@@ -172,7 +153,12 @@ async def _try(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
 
 
 async def _do(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
-    if deed == "letters" and screen.line is not None:
+    question, screen.confirmed = screen.confirmed, None
+    if question is not None:
+        screen.told = await _act(pipeline, question)
+        if question.letter or question.count:
+            await _open(pipeline, screen, question.place)
+    elif deed == "letters" and screen.line is not None:
         await _open(pipeline, screen, screen.line.place)
     elif deed == "more" and screen.letters:
         letters = pipeline.dead_letters(*screen.opened)
@@ -180,44 +166,27 @@ async def _do(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
         screen.letters += found
         if len(found) < _LETTERS:
             screen.total = len(screen.letters)
-    elif screen.confirmed is not None:
-        question, screen.confirmed = screen.confirmed, None
-        if question.deed in ("pause", "resume"):
-            await _hold(pipeline, screen, question)
-        else:
-            await _mend(pipeline, screen, question)
-            await _open(pipeline, screen, question.place)
 
 
-async def _hold(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
-    """Pause or resume the group that was named."""
-    target = _target(pipeline, question)
-    given = {"group": target.group, "reason": "streams top"}
-    await ACTIONS[question.deed].run(target, given)
-    screen.told = f"{question.deed}d {target.stream}/{target.group}"
+async def _act(pipeline: Pipeline, question: Question) -> str:
+    """Do the confirmed action, and return its outcome.
 
-
-async def _mend(pipeline: Pipeline, screen: TopScreen, question: Question) -> None:
-    """Put back or delete the letters that were named.
-
-    Letters that died meanwhile are not touched.
+    A dead letter that came after the question is not touched.
     """
-    target = _target(pipeline, question)
-    if question.deed == "discard":
-        given = {"which": [question.letter]}
-        screen.told = f"{await ACTIONS['discard'].run(target, given)} deleted"
-        return
-    which: Filter | list[str] = Filter()
-    limit: int | None = question.count
-    if question.deed == "replay":
-        which, limit = [question.letter], None
-    outcome = await ACTIONS["replay"].run(target, {"which": which, "limit": limit})
-    screen.told = f"{len(outcome.moved)} put back"
-
-
-def _target(pipeline: Pipeline, question: Question) -> Target:
     stream, group = question.place
-    return Target(pipeline=pipeline, stream=stream, group=group, by=person())
+    target = Target(pipeline=pipeline, stream=stream, group=group, by=person())
+    verb = question.deed.removesuffix(" all")
+    given: dict[str, object] = {"group": group, "reason": "streams top"}
+    if question.count:
+        given |= {"which": Filter(), "limit": question.count}
+    else:
+        given["which"] = [question.letter]
+    outcome = await ACTIONS[verb].run(target, given)
+    if verb == "replay":
+        return f"{len(outcome.moved)} put back"
+    if verb == "discard":
+        return f"{outcome} deleted"
+    return f"{verb}d {stream}/{group}"
 
 
 async def _open(pipeline: Pipeline, screen: TopScreen, place: tuple[str, str]) -> None:
@@ -227,22 +196,21 @@ async def _open(pipeline: Pipeline, screen: TopScreen, place: tuple[str, str]) -
 
 @contextlib.contextmanager
 def _pressed(keys: asyncio.Queue[str]) -> Iterator[None]:
-    """While inside, keys come as they are pressed; the terminal is as it was afterwards."""
+    """Fill the queue with keys as they are pressed; afterwards the terminal is as before."""
     import termios
     import tty
 
     loop, source = asyncio.get_running_loop(), sys.stdin.fileno()
     before = termios.tcgetattr(source)
-    decoder, reader = codecs.getincrementaldecoder("utf-8")("replace"), KeyReader()
-    waiting: list[asyncio.TimerHandle] = []
+    reader = KeyReader()
+    waiting = contextlib.ExitStack()
 
     def put(found: list[str]) -> None:
         for key in found:
             keys.put_nowait(key)
 
     def read() -> None:
-        while waiting:
-            waiting.pop().cancel()
+        waiting.close()
         try:
             given = os.read(source, 1024)
         except OSError:
@@ -250,9 +218,10 @@ def _pressed(keys: asyncio.Queue[str]) -> Iterator[None]:
         if not given:  # The terminal is gone.
             loop.remove_reader(source)
             put(["n", "q"])
-        put(reader.feed(decoder.decode(given)))
+        put(reader.feed(given.decode("utf-8", "replace")))
         if reader.waits:
-            waiting.append(loop.call_later(_ESCAPE, lambda: put(reader.give_up())))
+            timer = loop.call_later(_ESCAPE, lambda: put(reader.give_up()))
+            waiting.callback(timer.cancel)
 
     tty.setcbreak(source)
     loop.add_reader(source, read)
@@ -260,8 +229,7 @@ def _pressed(keys: asyncio.Queue[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        while waiting:
-            waiting.pop().cancel()
+        waiting.close()
         loop.remove_signal_handler(signal.SIGWINCH)
         loop.remove_reader(source)
         termios.tcsetattr(source, termios.TCSADRAIN, before)

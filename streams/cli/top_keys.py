@@ -1,4 +1,4 @@
-"""Keys as a terminal sends them: an arrow or a function key is several characters, and many come in one read."""
+"""Keys as a terminal sends them: an arrow is several characters, and many come at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _KEY = re.compile(
     r"\x1b\[\[[A-E]|\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[ -~]|\x1b[^\x1b\[O]|[^\x1b]",
     re.DOTALL,
 )
-"""A function key of the Linux console, a control sequence, a key of the application's keypad, Alt with a key, a key."""
+"""A function key of the Linux console, a control sequence, a key of the application's
+keypad, Alt with a key, or a key."""
 _PART = re.compile(r"\x1b(?:\[\[?[0-?]*[ -/]*|O)?")
 ESCAPE = "escape"
 
@@ -30,7 +31,7 @@ ESCAPE = "escape"
 class KeyReader:
     """Makes keys of what is read; a sequence whose rest is not there yet waits for it.
 
-    Keys that mean nothing here are '': the letters inside of their sequences are no
+    Keys that mean nothing here are '': the characters inside of their sequences are no
     keys.
     """
 
@@ -62,6 +63,6 @@ class KeyReader:
         return keys
 
     def give_up(self) -> list[str]:
-        """What is here, when nothing more comes: the key Escape, if it is that."""
+        """Give out the key Escape, if nothing but its character came."""
         left, self._left = self._left, ""
         return [ESCAPE] if left == "\x1b" else []

@@ -116,12 +116,10 @@ def test_the_chosen_line_and_the_footer_are_drawn_at_every_size():
     ):
         screen = TopScreen(width=width, height=height)
         screen.update(views)
-        for key in (
-            ["j"] * 100
-            + ["home", "end", "page up", "k", "page down", "home"]
-            + ["j"] * 40
-        ):
-            screen.press(key)
+        moves = ["end", "page up", "k", "page down", "home"]
+        for keys in (["j"], ["j"] * 30, ["j"] * 69, *([key] for key in moves), "jj"):
+            for key in keys:
+                screen.press(key)
             lines = drawn(screen).splitlines()
             assert len(lines) <= height
             assert max(map(len, lines)) <= width
