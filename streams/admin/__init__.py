@@ -1,1 +1,1 @@
-"""What operators read and do, from dead letters to the reason why an event waits."""
+"""Reads and verbs of operators, from dead letters to the reason why an event waits."""

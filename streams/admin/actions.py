@@ -70,8 +70,8 @@ class Action:
 
     Attributes:
         verb: on the button.
-        says: what will happen, in a sentence.
-        done: what is said of the target afterwards; '' where a page of its own says it.
+        says: the effect, in a sentence.
+        done: the words about the target afterwards; '' where a page of its own says it.
         run: does it.
         is_final: it cannot be taken back.
         for_admins: an operator may not do it.

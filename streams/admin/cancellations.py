@@ -128,7 +128,7 @@ class OnWaiting(OnPartitions, Generic[E]):
         group: str,
         refused: dict[str, E | NotFound],
     ) -> dict[WaitingPlace, dict[str, EntryState]]:
-        """What waits, by place; an id that does not say which event is meant is refused."""
+        """The waiting events by place; an id of several events is refused."""
         found: dict[str, list[EntryState]] = {}
         for lookup in lookups.values():
             for id, states in (await lookup.find(ids)).items():
@@ -165,7 +165,7 @@ class OnWaiting(OnPartitions, Generic[E]):
         return self._refusal(id, states[0].state, f"{id} is {where}: {instead}")
 
     async def _lookups(self, group: str) -> dict[str, Lookup]:
-        """Prepare to look on each partition, in one group or ('') in all.
+        """Prepare to look through each partition, in one group or ('') in all.
 
         Raises:
             NotFound: the stream or the group is missing on all of them.
@@ -330,7 +330,7 @@ class Lookup:
     inspecting: StatusStore
 
     async def find(self, ids: Sequence[str]) -> dict[str, list[EntryState]]:
-        """What waits for its time, by id."""
+        """The events that wait for their time, by id."""
         found = await self._scheduled(ids)
         for group in self.groups:
             for id, state in await self._retrying(ids, group):

@@ -22,7 +22,7 @@ class DeadLetter:
     """An event that failed for good.
 
     Attributes:
-        id: of the dead letter; what ``show``, ``replay`` and ``discard`` take.
+        id: of the dead letter, which ``show``, ``replay`` and ``discard`` take.
         reason: a stable word: retries-used-up, stalled, rejected, not-retryable,
             malformed, too-large, expired, invalid, no-handler.
         died_at: Unix time, seconds.
@@ -31,7 +31,7 @@ class DeadLetter:
         failures, stalls: attempts that raised, and deliveries whose consumer went
             silent.
         errors: the latest errors, oldest first; messages are masked.
-        consumer: who moved it here.
+        consumer: the worker that moved it here.
         replays: how often it was replayed before.
         size: bytes of the body.
         meta: metadata as published, without the body.
@@ -100,12 +100,12 @@ REASONS = (
     "invalid",
     "no-handler",
 )
-"""Why letters die; a retry policy of an application may have words of its own besides."""
+"""Why dead letters died; a retry policy of an application may have words of its own besides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; what is not given does not narrow.
+    """Which dead letters are meant. An attribute that is not given does not narrow.
 
     Attributes:
         type, reason, event_id, tenant: equal.
@@ -113,7 +113,7 @@ class Filter:
         text: part of what is shown of the letter, case ignored: event id, type, errors
             with their tracebacks, metadata with long numbers masked. Not of the body.
         level: the level.
-        since, until: Unix seconds; when the letter died.
+        since, until: Unix seconds; when the dead letter came.
     """
 
     type: str | None = None
@@ -130,7 +130,7 @@ class Filter:
         return any(value is not None for value in asdict(self).values())
 
     def in_words(self) -> str:
-        """What is meant, in one line: ``all``, or what a letter has to have; times in UTC."""
+        """The filter in one line: ``all``, or the facts of a dead letter; times in UTC."""
         given = {
             name: value for name, value in asdict(self).items() if value is not None
         }
@@ -141,7 +141,7 @@ class Filter:
         return ", ".join(f"{name} {value}" for name, value in given.items()) or "all"
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Whether the letter is meant."""
+        """Whether the dead letter is meant."""
         return (
             (self.type is None or letter.type == self.type)
             and (self.reason is None or letter.reason == self.reason)
@@ -206,7 +206,7 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
 
 
 def _shown(letter: DeadLetter) -> str:
-    """What is shown of a letter to everybody, in lower case."""
+    """The parts of a dead letter that every viewer is shown, in lower case."""
     parts = [letter.type, *map(str, letter.meta.values())]
     parts += [str(value) for error in letter.errors for value in error.values()]
 

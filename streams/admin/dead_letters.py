@@ -23,7 +23,7 @@ class DeadLetters(OnGroup):
         broker: an open broker.
         stream: the stream's name.
         group: the group's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -244,12 +244,12 @@ class DeadLetters(OnGroup):
         The rest of the event stays, its id too. Returns where the event is now.
 
         Args:
-            letter_id: of the letter.
+            letter_id: of the dead letter.
             data: the new body; bytes pass as they are, everything else as the event's
                 media type says.
 
         Raises:
-            NotFound: there is no such letter (any more).
+            NotFound: there is no such dead letter (any more).
             GroupDropped: the group was given up, so nothing would handle it.
             ConfigurationError: several partitions have one of this id.
             EventError: ``data`` cannot be a body.
@@ -284,7 +284,7 @@ class DeadLetters(OnGroup):
     async def export(
         self, where: Filter | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every letter with its stored fields, body included, as plain JSON types."""
+        """Every dead letter with its stored fields, body included, as plain JSON types."""
         async for letter in self.iterate(where):
             yield letter.as_dict(body=True)
 
@@ -295,7 +295,7 @@ class DeadLetters(OnGroup):
         ]
 
     async def _part_of(self, letter_id: str) -> Letters:
-        """The partition that has a letter; the first, if none has.
+        """The partition that has a dead letter; the first, if none has.
 
         Raises:
             ConfigurationError: several have one.
@@ -317,7 +317,7 @@ class DeadLetters(OnGroup):
     async def _plan(
         self, which: Filter | Sequence[str]
     ) -> list[tuple[Letters, Filter | Sequence[str]]]:
-        """What is meant on each partition; ids are looked for before anything is changed."""
+        """The plan for each partition; ids are looked for before anything is changed."""
         parts = await self._letters()
         if isinstance(which, Filter) or len(parts) == 1:
             return [(part, which) for part in parts]

@@ -56,13 +56,12 @@ class Erasure(OnPartitions):
     It reads the whole stream, so its cost grows with what is stored. A handler that
     runs at that moment ends its attempt; if that fails, no retry follows. Where the
     order of keys is kept, a key whose first event was deleted goes on with the next
-    look of a reclaimer. What an event's errors and audit records say stays: it has no
-    body.
+    look of a reclaimer. The errors and audit records of an event stay: they have no body.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 

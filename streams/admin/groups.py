@@ -18,7 +18,7 @@ GroupList = list["GroupInfo"]
 """Spelled out here: inside the class below ``list`` is a method."""
 
 ALIVE = 60.0
-"""Seconds: who was heard of since then is alive. A worker asks for work several times a second."""
+"""Seconds for which a silent consumer counts as alive. Workers ask several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class GroupInfo:
 
     @property
     def dropped(self) -> bool:
-        """Whether it was given up; what is left of it are dead letters."""
+        """Whether it was given up; only dead letters are left of it."""
         return not self.declared and not self.present
 
     @property
     def abandoned(self) -> bool:
-        """Whether work waits for it and nobody has asked for any in the last minute."""
+        """Whether work waits for it and no consumer asked for any in the last minute."""
         if self.dropped:
             return False
 
@@ -75,7 +75,7 @@ class GroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """What dropping a group did.
+    """Outcome of dropping a group.
 
     Attributes:
         group: its name.
@@ -100,7 +100,7 @@ class Groups(OnPartitions):
     Args:
         broker: an open broker.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -148,7 +148,7 @@ class Groups(OnPartitions):
         return infos
 
     async def drop(self, group: str, *, force: bool = False) -> Drop:
-        """Give a group up: events no longer wait for it, and what only it still needed is deleted.
+        """Give a group up: events wait for it no longer, and those are deleted that only it needed.
 
         Its pending list, retries, attempt records and pauses go; its dead letters stay,
         to be replayed or discarded. On a stream with retention ``work`` the events stay

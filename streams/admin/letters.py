@@ -25,7 +25,7 @@ class Replay:
     """Outcome of a replay.
 
     Attributes:
-        matched: how many letters were meant.
+        matched: how many dead letters were meant.
         moved: letter id to new ``level|entry id``, of each letter that was put back. As
             partitions may have letters of the same id, it stands behind the partition's
             name on all but the first: ``orders.p2/ID``.
@@ -48,7 +48,7 @@ class Letters:
     Args:
         broker: an open broker.
         stream, group: names.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
     """
 
     def __init__(self, broker: Broker, stream: str, group: str, by: str) -> None:
@@ -67,7 +67,7 @@ class Letters:
         return await self._store.get(letter_id)
 
     def read(self, stored: StoredLetter) -> DeadLetter:
-        """What is stored, read."""
+        """A stored dead letter, read."""
         return letter_of(stored, self.stream)
 
     async def iterate(self, where: Filter, after: str) -> AsyncIterator[DeadLetter]:
@@ -194,7 +194,7 @@ class Letters:
             yield batch
 
     async def _matching(self, where: Filter) -> AsyncIterator[StoredLetter]:
-        """Letters that the filter takes, up to the newest one of now.
+        """Dead letters that the filter takes, up to the newest one of now.
 
         So an event that dies again is not met twice.
         """
@@ -207,7 +207,7 @@ class Letters:
                 yield stored
 
     async def _named(self, letter_ids: Iterable[str]) -> AsyncIterator[StoredLetter]:
-        """Letters by their ids, which are all looked for before the first is given."""
+        """Dead letters by their ids, which are all looked for before the first is given."""
         found = []
         for letter_id in dict.fromkeys(letter_ids):
             stored = await self._store.get(checked_id(letter_id))
@@ -224,7 +224,7 @@ class Letters:
 
 
 def _in_words(which: Filter | Sequence[str]) -> str:
-    """What was asked for, for the audit record; '' for letters that were named."""
+    """The filter, for the audit record; '' for dead letters that were named."""
     return which.in_words() if isinstance(which, Filter) else ""
 
 

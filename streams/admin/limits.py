@@ -1,4 +1,4 @@
-"""Limits of a group: what is declared, what is set, and who waits."""
+"""Limits of a group: the declared ones, those that were set, and the keys that wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LimitInfo:
         name: of the limit.
         declared: as its handler declares it, e.g. ``60/s burst 6``; '' if no worker
             with it has started.
-        set: what was set for all its keys; '' if nothing was.
+        set: the rate that was set for all its keys; '' if nothing was.
         keys: key to what was set for it alone.
     """
 
@@ -47,14 +47,14 @@ class Limits(OnGroup):
     Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
     that is on one of them is 60/s, and for keys that are on all of them 240/s.
 
-    What is set holds for every worker with its next read, outlives restarts, and goes
+    A limit that is set holds for every worker with its next read, outlives restarts, and goes
     before what is declared. Events that wait for the limit are looked at anew, and get
     a time that suits what holds now.
 
     Args:
         broker: an open broker.
         stream, group: names.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -211,7 +211,7 @@ class Limits(OnGroup):
 
 
 def _together(found: Sequence[LimitList]) -> LimitList:
-    """The limits of several partitions; what is set differently is told with where."""
+    """The limits of several partitions; differences are told with the partitions."""
     names = dict.fromkeys(info.name for infos in found for info in infos)
     by_partition = [{info.name: info for info in infos} for infos in found]
     together = []

@@ -1,4 +1,4 @@
-"""What an open pipeline gives to operators: the verbs on its streams, and where entries stand."""
+"""Operators' side of an open pipeline: the verbs on its streams, and where entries stand."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class OrderedKeys(OnGroup):
     Args:
         broker: an open broker.
         stream, group: names.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -99,7 +99,7 @@ class OrderedKeys(OnGroup):
                 if letter.id in moved:
                     return moved[letter.id]
 
-                break  # Replayed by somebody else at the same moment.
+                break  # Another operator replayed it at the same moment.
 
         raise NotFound(
             "the event that holds the key has no dead letter (any more): if it was "

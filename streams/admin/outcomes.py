@@ -1,4 +1,4 @@
-"""What became of the events that operators put back."""
+"""The outcome of the events that operators put back."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ReplayView:
 
     Attributes:
         at: Unix seconds of its last step.
-        by: who.
+        by: the operator.
         count: events that were put back so far.
         edited: with another body.
         now: where they stand: ``waiting``, ``processing``, ``retrying``, ``dead``
             (again), or ``ended``: handled or cancelled, of which nothing is kept. Of
             the first 500; so their sum may be less than ``count``.
-        where: the filter, in words; '' if its letters were named.
+        where: the filter, in words; '' if its dead letters were named.
     """
 
     at: float

@@ -33,7 +33,7 @@ class GroupView:
         incoming: events per second that came onto its levels, since the first look of
             the last minute; None where that was the first, or the server does not
             count.
-        hour: what it did in this hour and the last: ``done``, ``retried``, ``dead`` and
+        hour: its figures of this hour and the last: ``done``, ``retried``, ``dead`` and
             so on.
         busy: handlers of its workers that run, as these said last.
         workers: how many were heard of lately.

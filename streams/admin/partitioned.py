@@ -203,7 +203,7 @@ W = TypeVar("W", bound=_Part)
 async def ask_each(
     parts: Sequence[W], ask: Callable[[W], Awaitable[R]]
 ) -> tuple[list[R], dict[str, BrokerUnavailable]]:
-    """What the partitions say, and why those say nothing that are away, by their names.
+    """The answers of the partitions, and the errors of those that are away, by their names.
 
     Raises:
         NotFound: there is nothing of the kind on any of them.
@@ -227,7 +227,7 @@ async def ask_each(
 
 
 async def of_all(parts: Sequence[W], ask: Callable[[W], Awaitable[R]]) -> list[R]:
-    """What the partitions say that have something of the kind.
+    """The answers of the partitions that have something of the kind.
 
     Raises:
         NotFound: there is nothing of the kind on any of them.
@@ -243,7 +243,7 @@ async def of_all(parts: Sequence[W], ask: Callable[[W], Awaitable[R]]) -> list[R
 def partly(
     stream: str, away: Mapping[str, BrokerUnavailable], answer: Any
 ) -> BrokerUnavailable:
-    """What is raised when partitions are away: with what the others said, if any did."""
+    """The error for partitions that are away, with the answer of the others."""
     cause = next(iter(away.values()))
     error = PartlyAway(
         f"the partitions {', '.join(away)} are away ({cause}); what was asked for is "
@@ -261,7 +261,7 @@ def partly(
 
 
 async def in_part(asked: Awaitable[T]) -> tuple[T, tuple[str, ...]]:
-    """What is there to be shown, and the partitions that are away and missing in it."""
+    """The answer as far as it is there, and the partitions that are missing in it."""
     try:
         return await asked, ()
     except PartlyAway as error:

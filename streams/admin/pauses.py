@@ -1,4 +1,4 @@
-"""Pauses: hold back a stream, a group, a level, or what has an attribute, and let it go on."""
+"""Pauses: hold a stream, a group, a level or an attribute, and let it go on."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Pause:
     """One pause.
 
     Attributes:
-        scope: what is held: ``stream``, ``group=billing``, ``level=5``,
+        scope: the held part: ``stream``, ``group=billing``, ``level=5``,
             ``group=billing,level=5``, ``tenant=acme``.
         group: '' for every group.
         level: None for every level.
         attribute: of the events, e.g. ``tenant``; '' for every event.
         value: of that attribute.
-        by: who paused it.
+        by: the operator who paused it.
         at: since when; Unix seconds, the server's clock.
         reason: why, as given.
         partitions: the numbers of the stream's partitions that it holds; empty where it
@@ -93,14 +93,14 @@ class Pauses(OnPartitions):
     events with its value (``type``, ``tenant``, ``instance``, ``key``, ``subject``,
     ``source``), of every group or of one.
 
-    What is paused is held, not dropped: it stays on its stream or in its retry, no
+    Paused events are held, not dropped: each stays on its stream or in its retry, no
     attempt is burnt, and running handlers finish. Workers hold within half a second,
     whatever they do at the moment; publishing goes on.
 
     Args:
         broker: an open broker.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -118,7 +118,7 @@ class Pauses(OnPartitions):
     ) -> Pausing:
         """Hold the stream, or a group, a level or an attribute of it: ``pause(tenant="acme")``.
 
-        What is paused already stays as it was, with its name and reason.
+        A pause that stands already stays as it was, with its name and reason.
 
         Raises:
             NotFound: there is no such stream, group or level; the message names those

@@ -1,4 +1,4 @@
-"""What operators see, asked of the server.
+"""The views of operators, asked of the server.
 
 Each question is one function, with a bounded number of commands.
 
@@ -78,7 +78,7 @@ class WorkerView:
 
     Attributes:
         stream, group, name: of the worker.
-        said: what it said; see ``docs/wire-format.md``.
+        said: its note; see ``docs/wire-format.md``.
         silent: seconds since then. Workers speak every ten seconds.
         state: ``alive``, or ``silent`` after 30 seconds: killed, cut off, or stopped
             with its machine. One that was silent for an hour is left out.
@@ -94,7 +94,7 @@ class WorkerView:
 
 @dataclass(slots=True)
 class Chart:
-    """What a group did.
+    """The figures of a group.
 
     ``rows`` are the counts, the oldest first, each over ``span`` seconds. The first row
     began at ``since``.
@@ -144,7 +144,7 @@ class EntryPage:
 
 
 class Queries(Overview):
-    """Asks the server, at most every two seconds for what everybody sees.
+    """Asks the server, at most every two seconds for the views that all share.
 
     Args:
         pipeline: open while it is used.
@@ -193,7 +193,7 @@ class Queries(Overview):
     async def chart(
         self, stream: str, group: str, reach: str = "hour", partition: int | None = None
     ) -> Chart:
-        """What a group did in the last hour, day or 90 days.
+        """The figures of a group in the last hour, day or 90 days.
 
         On all partitions or one; one round trip for each.
         """
@@ -233,7 +233,7 @@ class Queries(Overview):
         """Where the event of a dead letter stands. One command, one more for each partition.
 
         Raises:
-            NotFound: there is no such letter (any more).
+            NotFound: there is no such dead letter (any more).
         """
         letter = await self._pipeline.dead_letters(
             stream, group, partition=partition
@@ -244,7 +244,7 @@ class Queries(Overview):
     async def find(
         self, stream: str, ident: str, partition: int | None = None
     ) -> list[EntryState]:
-        """Where an event stands, in every group; empty if nobody knows it.
+        """Where an event stands, in every group; empty if it is unknown.
 
         By event id the first 2,000 entries of each level are searched, and the newest
         2,000 dead letters.
@@ -273,7 +273,7 @@ class Queries(Overview):
     async def in_hand(
         self, stream: str, group: str, consumer: str, most: int = 50
     ) -> list[Item]:
-        """What one worker has in hand, what runs longest first. Two commands per level and one.
+        """The entries that one worker holds, the longest run first. Two commands per level and one.
 
         Of a stream with partitions: on each, where the worker has the same name or that
         of a later start of its own.
@@ -348,7 +348,7 @@ class Queries(Overview):
     async def audit(
         self, stream: str, before: str, most: int, partition: int | None = None
     ) -> list[tuple[str, dict[str, str]]]:
-        """What operators did on a stream, the latest first.
+        """The audit record of a stream, the latest row first.
 
         ``partition`` says where, if it has several.
 
@@ -402,12 +402,12 @@ def _item(listed: Listed, runs: Mapping[str, float] | None = None) -> Item:
 
 
 def shown(value: Any) -> str:
-    """A text as it may be shown to anybody."""
+    """A text as it may be shown to any viewer."""
     return masked(value if isinstance(value, str) else str(value))
 
 
 def ident(value: Any) -> str:
-    """What names an event, entry or letter, or counts them: shown as it is, in one printable line.
+    """A name or a count of events, entries or dead letters: shown as it is, in one printable line.
 
     An id that is masked cannot be looked for, and of two one cannot tell which is
     which.
@@ -418,7 +418,7 @@ def ident(value: Any) -> str:
 def shown_facts(facts: Mapping[str, str]) -> dict[str, str]:
     """A row of the audit record as it may be shown.
 
-    Ids, counts and rates are as they are; what people wrote is masked.
+    Ids, counts and rates are as they are; texts of people are masked.
     """
     return {
         shown(name): ident(value) if name in _PLAIN_FACTS else shown(value)
@@ -432,7 +432,7 @@ def shown_meta(meta: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 
 def sign_of(text: str) -> str:
-    """What stands for a text in a form, where the text itself must not be on the page."""
+    """The sign of a text in a form, where the text itself must not be on the page."""
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -55,7 +55,7 @@ class Reason:
     Attributes:
         state: a stable word, one of ``STATES``. ``none``: nothing holds it, and still
             it waits.
-        sentence: the same in plain English; keys, tenants and what people wrote are
+        sentence: the same in plain English; keys, tenants and texts of people are
             masked.
         stream, group: names; the group is '' for a scheduled event, and where there is
             none yet.
@@ -107,7 +107,7 @@ class Case:
         Args:
             state: one of ``STATES``.
             sentence: a template: ``{since:moment}`` stands for a fact or a word.
-            words: what the sentence needs beside the facts.
+            words: values of the sentence beside the facts.
             facts: of the reason.
         """
         found, scene = self.found, self.scene

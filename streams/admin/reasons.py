@@ -134,7 +134,7 @@ def _in_hand(case: Case) -> Reason | None:
             "(its lease was renewed {silent:span} ago)"
         )
     elif worker and worker.runs_all and worker.said_at > case.scene.now - silent:
-        # What the worker said after it had the entry tells that no handler has it.
+        # The later note of the worker tells that no handler has it.
         state, what = "reserved", "it is with {worker} and about to start"
 
     return case.say(state, what, **facts)

@@ -32,7 +32,7 @@ class Records:
     Args:
         broker: an open broker.
         stream: the stream's name.
-        kind: what they are, a name.
+        kind: a name for them.
     """
 
     def __init__(self, broker: Broker, stream: str, kind: str) -> None:

@@ -21,11 +21,11 @@ class GroupRow:
     """One group of a stream.
 
     Attributes:
-        group: the group's name; '' for a stream that nobody consumes.
+        group: the group's name; '' for a stream without consumers.
         levels: its levels, the highest first.
         dead: dead letters.
         consumers: consumers that the server knows, silent ones included.
-        held: consumer to how many entries it has in hand.
+        held: consumer to the number of its entries.
     """
 
     group: str
@@ -79,7 +79,7 @@ class Survey(NamedTuple):
 
 
 def stream_row(status: StreamStatus) -> StreamRow:
-    """What the server said of a stream, as a row."""
+    """The status of a stream as a row."""
     groups, paused = [], read_pauses(status.paused)
     for group in status.groups:
         levels = sorted(group.levels, key=lambda row: -row.level)

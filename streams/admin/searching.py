@@ -52,7 +52,7 @@ class Match:
 
 @dataclass(slots=True)
 class SearchResult:
-    """What a search brought.
+    """Outcome of a search.
 
     Attributes:
         states: where the event of that id stands.

@@ -66,14 +66,14 @@ class EntryState:
         level, entry_id: where it is.
         event_id, type: of the event; '' where it cannot be read.
         due: Unix seconds, for scheduled and retrying.
-        consumer: who holds it, for processing.
+        consumer: the worker that holds it, for processing.
         silent: seconds since its consumer was last heard of.
         failures, stalls: attempts that raised, and deliveries whose consumer went
             silent.
         errors: the latest errors, oldest first; messages are masked.
         meta: the metadata.
         size: bytes of the body.
-        dead_letter: the letter, if it is dead.
+        dead_letter: set if it is dead.
         raw: the body's bytes as stored.
     """
 
@@ -414,7 +414,7 @@ async def places_of(
 
 
 def entry_state(stream: str, group: str, found: FoundEntry) -> EntryState:
-    """What was found, with its event read as far as it can be."""
+    """A found entry, with its event read as far as it can be."""
     record = AttemptRecord.from_json(found.record)
     state = EntryState(
         stream,

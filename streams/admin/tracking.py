@@ -30,7 +30,7 @@ class Noted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What is known of an event.
+    """The known facts of an event.
 
     Attributes:
         id: as tracked.
@@ -50,7 +50,7 @@ class Tracked:
 class Tracking:
     """Follows events of one stream.
 
-    Each note is one command. What is tracked is forgotten after ``retention``.
+    Each note is one command. Tracked events are forgotten after ``retention``.
 
     Args:
         broker: an open broker.
@@ -130,7 +130,7 @@ class Tracking:
         return Noted(*await self._store.track(check_id(id), reached))
 
     async def get(self, id: str) -> Tracked | None:
-        """What is known of an event; None if it is not tracked (any more). One command."""
+        """The known facts of an event; None if it is not tracked (any more). One command."""
         stored = await self._store.get(check_id(id))
         if "state" not in stored:
             return None

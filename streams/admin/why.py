@@ -268,7 +268,7 @@ class _Partition:
         if found := list(filter(None, reasons)):
             return found
 
-        if not groups:  # Nobody ever served the stream.
+        if not groups:  # No worker ever served the stream.
             for place in await places_of(
                 self._inspecting, self._stream, name, self._levels
             ):
@@ -290,7 +290,7 @@ class _Partition:
         ]
 
     async def _unless_cancelled(self, reason: Reason, names: Sequence[str]) -> Reason:
-        """The reason; of an event that is gone since somebody cancelled it, that."""
+        """The reason; of an event that an operator cancelled, that."""
         with contextlib.suppress(AccessDenied):
             if deed := await self._listing.cancelled(names):
                 facts = {"by": masked(deed[0]), "since": deed[1]}
@@ -327,7 +327,7 @@ class _Partition:
         return _buried(await self._judge(state.group, found), state)
 
     async def _several(self, wanted: Wanted, groups: Sequence[str]) -> Reasons:
-        """What is stored and scheduled, the oldest first, and not done."""
+        """The stored and scheduled events that are not done, the oldest first."""
         reasons: list[Reason] = []
         more, looked = 0, True
 
@@ -434,7 +434,7 @@ class _Partition:
         return replace(reason, event_id=ident(event_id(found) or name))
 
     def _unread(self, level: int, entry_id: str) -> Reason:
-        """An event on a level that nobody declared."""
+        """An event on an undeclared level."""
         declared = ", ".join(map(str, self._levels))
         wanted = ",".join(map(str, sorted({*self._levels, level})))
         sentence = (

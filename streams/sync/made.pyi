@@ -72,7 +72,7 @@ class DeadLetters(GroupView):
         portal: into the pipeline.
         stream: the stream's name.
         group: the group's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -188,12 +188,12 @@ class DeadLetters(GroupView):
         The rest of the event stays, its id too. Returns where the event is now.
 
         Args:
-            letter_id: of the letter.
+            letter_id: of the dead letter.
             data: the new body; bytes pass as they are, everything else as the event's
                 media type says.
 
         Raises:
-            NotFound: there is no such letter (any more).
+            NotFound: there is no such dead letter (any more).
             GroupDropped: the group was given up, so nothing would handle it.
             ConfigurationError: several partitions have one of this id.
             EventError: ``data`` cannot be a body.
@@ -212,7 +212,7 @@ class DeadLetters(GroupView):
         """
 
     def export(self, where: Filter | None = None) -> Iterator[dict[str, Any]]:
-        """Every letter with its stored fields, body included, as plain JSON types."""
+        """Every dead letter with its stored fields, body included, as plain JSON types."""
 
 class Groups(StreamView):
     """The groups of one stream, on all of its partitions, or on one.
@@ -220,7 +220,7 @@ class Groups(StreamView):
     Args:
         portal: into the pipeline.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -237,7 +237,7 @@ class Groups(StreamView):
         """
 
     def drop(self, group: str, *, force: bool = False) -> Drop:
-        """Give a group up: events no longer wait for it, and what only it still needed is deleted.
+        """Give a group up: events wait for it no longer, and those are deleted that only it needed.
 
         Its pending list, retries, attempt records and pauses go; its dead letters stay,
         to be replayed or discarded. On a stream with retention ``work`` the events stay
@@ -260,14 +260,14 @@ class Limits(GroupView):
     Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
     that is on one of them is 60/s, and for keys that are on all of them 240/s.
 
-    What is set holds for every worker with its next read, outlives restarts, and goes
+    A limit that is set holds for every worker with its next read, outlives restarts, and goes
     before what is declared. Events that wait for the limit are looked at anew, and get
     a time that suits what holds now.
 
     Args:
         portal: into the pipeline.
         stream, group: names.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -328,7 +328,7 @@ class OrderedKeys(GroupView):
     Args:
         portal: into the pipeline.
         stream, group: names.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -367,14 +367,14 @@ class Pauses(StreamView):
     events with its value (``type``, ``tenant``, ``instance``, ``key``, ``subject``,
     ``source``), of every group or of one.
 
-    What is paused is held, not dropped: it stays on its stream or in its retry, no
+    Paused events are held, not dropped: each stays on its stream or in its retry, no
     attempt is burnt, and running handlers finish. Workers hold within half a second,
     whatever they do at the moment; publishing goes on.
 
     Args:
         portal: into the pipeline.
         stream: the stream's name.
-        by: who acts, for the audit record.
+        by: the name of the operator, for the audit record.
         partition: the number of one partition; None: all.
     """
 
@@ -388,7 +388,7 @@ class Pauses(StreamView):
     ) -> Pausing:
         """Hold the stream, or a group, a level or an attribute of it: ``pause(tenant="acme")``.
 
-        What is paused already stays as it was, with its name and reason.
+        A pause that stands already stays as it was, with its name and reason.
 
         Raises:
             NotFound: there is no such stream, group or level; the message names those
@@ -533,7 +533,7 @@ class Status(View):
 class Tracking(TrackingView):
     """Follows events of one stream.
 
-    Each note is one command. What is tracked is forgotten after ``retention``.
+    Each note is one command. Tracked events are forgotten after ``retention``.
 
     Args:
         portal: into the pipeline.
@@ -573,7 +573,7 @@ class Tracking(TrackingView):
         """
 
     def get(self, id: str) -> Tracked | None:
-        """What is known of an event; None if it is not tracked (any more). One command."""
+        """The known facts of an event; None if it is not tracked (any more). One command."""
 
     def totals(self) -> dict[str, int]:
         """How many events reached which state, since ever; each move counts."""

@@ -48,8 +48,8 @@ class LetterDeed:
 
     Attributes:
         by: the operator.
-        where: the filter, in words; '' for letters that were named.
-        rate: letters per second; None for no limit.
+        where: the filter, in words; '' for dead letters that were named.
+        rate: dead letters per second; None for no limit.
         row: id of its row in the audit stream; '' before the first step.
     """
 
@@ -74,25 +74,25 @@ class DeadLetterStore:
         return int(await self._link.call("XLEN", self._dead))
 
     async def page(self, after: str, most: int) -> list[StoredLetter]:
-        """A page of letters with ids above ``after`` ('' for the beginning), oldest first."""
+        """A page of dead letters with ids above ``after`` ('' for the beginning), oldest first."""
         span = (after_id(after), "+", "COUNT", most)
         rows = await self._link.call("XRANGE", self._dead, *span)
 
         return [_letter(*row) for row in rows]
 
     async def back(self, before: str, most: int) -> list[StoredLetter]:
-        """A page of letters with ids below ``before`` ('' for the end), newest first."""
+        """A page of dead letters with ids below ``before`` ('' for the end), newest first."""
         span = (before_id(before), "-", "COUNT", most)
         rows = await self._link.call("XREVRANGE", self._dead, *span)
 
         return [_letter(*row) for row in rows]
 
     async def newest(self) -> str:
-        """The id of the newest letter; '' if there is none."""
+        """The id of the newest dead letter; '' if there is none."""
         return next((letter.letter_id for letter in await self.back("", 1)), "")
 
     async def get(self, letter_id: str) -> StoredLetter | None:
-        """One letter by its id."""
+        """One dead letter by its id."""
         rows = await self._link.call(
             "XRANGE",
             self._dead,
@@ -107,7 +107,7 @@ class DeadLetterStore:
     ) -> list[str]:
         """One step of a replay.
 
-        Returns ``level|entry id`` of each new entry, '' for a letter that was gone already.
+        Returns ``level|entry id`` of each new entry, '' for a dead letter that was gone already.
 
         Raises:
             GroupDropped: no consumer would take them.
@@ -131,9 +131,9 @@ class DeadLetterStore:
         return [place.decode() for place in places]
 
     async def replay_edited(self, letter: StoredLetter, body: bytes, by: str) -> str:
-        """Replay one letter with another body.
+        """Replay one dead letter with another body.
 
-        Returns ``level|entry id`` of the new entry, '' if the letter was gone already.
+        Returns ``level|entry id`` of the new entry, '' if it was gone already.
 
         Raises:
             GroupDropped: as ``replay``.

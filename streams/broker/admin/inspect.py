@@ -56,11 +56,11 @@ _PART = 1000
 
 @dataclass(slots=True)
 class LevelRow:
-    """One level of one group, or of a stream that nobody consumes (``group`` '').
+    """One level of one group, or of a stream without consumers (``group`` '').
 
     Attributes:
         level: the level.
-        waiting: entries that nobody of the group has fetched yet.
+        waiting: entries that no consumer of the group has fetched yet.
         processing: entries that a consumer holds.
         retrying: entries that wait for their due time.
         lag: the server's own figure of what is waiting, None where it has none.
