@@ -271,7 +271,13 @@ class Queries(Overview):
         return {(reason.stream, reason.group): reason for reason in found.reasons}
 
     async def in_hand(
-        self, stream: str, group: str, consumer: str, most: int = 50
+        self,
+        stream: str,
+        group: str,
+        consumer: str,
+        most: int = 50,
+        *,
+        partition: int | None = None,
     ) -> list[Item]:
         """The entries that one worker holds, the longest run first. Two commands per level and one.
 
@@ -279,7 +285,8 @@ class Queries(Overview):
         of a later start of its own.
         """
         found: list[Item] = []
-        for name, levels in (await self._pipeline.status().streams_of(stream)).items():
+        status = self._pipeline.status()
+        for name, levels in (await status.streams_of(stream, partition)).items():
             listing = Listing(self._pipeline.broker, self._pipeline.broker.keys(name))
             runs = await self._runs(name, group, consumer)
             for level in sorted(levels, reverse=True):

@@ -1,10 +1,11 @@
-"""The HTTP API below ``/api/v1``: what the pages show and do, and publishing, for programs in any language."""
+"""The HTTP API below ``/api/v1``, for programs in any language."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,16 +18,16 @@ from starlette.routing import Route
 
 from streams.admin.queries import shown
 from streams.common.log_facts import logger_of
+from streams.dashboard import mending, tasks  # noqa: F401 - their operations
 from streams.dashboard.board import Board
+from streams.dashboard.calls import operations_on
 from streams.dashboard.direct import is_direct
 from streams.dashboard.guard import NEEDS_ACCOUNTS
-from streams.dashboard.mending import OperatorTasks
 from streams.dashboard.openapi import document
 from streams.dashboard.operations import KEY, Operation, Schema
 from streams.dashboard.problems import problem_of
 from streams.dashboard.refusals import refusal
 from streams.dashboard.roles import Role
-from streams.dashboard.tasks import Tasks
 from streams.dashboard.tokens import Token, Tokens
 from streams.errors import (
     BrokerError,
@@ -44,10 +45,11 @@ from streams.errors import (
 from streams.events.attributes import is_time
 from streams.events.receipt import BatchOutcome
 from streams.pipeline import Pipeline
-from streams.version import __version__
 
 logger = logger_of("dashboard")
 _LARGEST = 4 * 1024 * 1024
+_PARTITION = re.compile(r"[0-9]{1,3}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _LOCAL = Token("somebody on this machine", Role.ADMIN, publishes=True)
 
@@ -57,14 +59,15 @@ class Api:
 
     Args:
         pipeline: open while it is served.
-        tokens: who may use it.
-        is_local: nobody is known, so programs on this machine may do everything without a token, and no others.
+        tokens: of the programs that may use it.
+        is_local: there are no accounts, so programs on this machine may do everything
+            without a token, and no others.
         read_only: nothing may be changed or published.
-        boards: what applications add.
+        boards: the parts of applications.
 
     Attributes:
         app: the ASGI application.
-        operations: what it can do.
+        operations: every operation, in the order of the document.
     """
 
     def __init__(
@@ -79,77 +82,80 @@ class Api:
         self._tokens = tokens
         self._is_local = is_local
         self._read_only = read_only
-        self.operations = (
-            Tasks(pipeline).operations() + OperatorTasks(pipeline).operations()
-        )
+        self.operations = list(operations_on(pipeline))
         self._tags: dict[str, str] = {}
+
         for board in boards:
             self.operations += board.operations
             self._tags |= board.tags
-        routes = [Route("/openapi.json", self._document)]
+
         by_path: dict[str, dict[str, Operation]] = {}
+
         for operation in self.operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
-        for path, found in by_path.items():
-            routes.append(
-                Route(
-                    path.replace("{id}", "{id:path}"),
-                    self._answer(found),
-                    methods=list(found),
-                )
+
+        routes = [
+            Route(
+                path.replace("{id}", "{id:path}"),
+                partial(self._answer, found),
+                methods=list(found),
             )
-        # What has a path after an id stands before the id alone, which takes any path.
+            for path, found in by_path.items()
+        ]
+
+        # An id takes any path, so the routes that go on after one have to come first.
         routes.sort(key=lambda route: route.path.endswith("{id:path}"))
         self.app = Starlette(
-            routes=routes,
+            routes=[Route("/openapi.json", self._document), *routes],
             exception_handlers={HTTPException: problem, Exception: _broken},
         )
+
         # A path without a name is none; its answer is a problem, too.
         self.app.router.redirect_slashes = False
 
-    def _answer(self, operations: Mapping[str, Operation]) -> Any:
-        async def answer(request: Request) -> Response:
-            operation = operations[
-                "GET" if request.method == "HEAD" else request.method
-            ]
-            token = self._allowed(request, operation)
-            request.scope["token"] = token
-            if operation.publishes and "idempotency-key" in request.headers:
-                _check(KEY, request.headers["idempotency-key"], 400)
-            request.scope["partition"] = _partition(request, operation)
-            given = await _read(request, operation)
-            try:
-                status, found = await operation.act(request, given)
-            except StreamsError as error:
-                raise _failure(error) from error
-            return answered(operation, status, orjson.dumps(found, default=str))
+    async def _answer(
+        self, operations: Mapping[str, Operation], request: Request
+    ) -> Response:
+        method = request.method.replace("HEAD", "GET")
+        operation = operations[method]
+        request.scope["token"] = self._allowed(request, operation)
+        if operation.publishes and "idempotency-key" in request.headers:
+            _check(KEY, request.headers["idempotency-key"], 400)
 
-        return answer
+        request.scope["partition"] = _partition(request, operation)
+        given = await _read(request, operation)
+
+        try:
+            status, found = await operation.act(request, given)
+        except StreamsError as error:
+            raise _failure(error) from error
+
+        return answered(operation, status, orjson.dumps(found, default=str))
 
     def check_token(self, request: Request) -> Token:
-        """Whose token a request shows.
+        """The token that a request shows.
 
         Raises:
-            HTTPException: 401, it shows none; 403, it needs none here, but does not come from here; 429, it comes too
-                often.
+            HTTPException: 401, it shows none; 403, it needs none here, but does not
+                come from here; 429, it comes too often.
         """
         if self._is_local:
             # The guard says the same; but this application can be mounted without it.
             if not is_direct(request.scope):
                 raise HTTPException(403, NEEDS_ACCOUNTS)
+
             return _LOCAL
+
         token = self._tokens.find(request.headers.get("authorization", ""))
         if token is None:
-            raise HTTPException(
-                401,
-                "give a token: Authorization: Bearer st_...",
-                {"WWW-Authenticate": "Bearer"},
-            )
+            detail = "give a token: Authorization: Bearer st_..."
+            raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+
         wait = self._tokens.wait(token)
         if wait > 0:
-            raise HTTPException(
-                429, "too many requests", {"Retry-After": str(max(1, math.ceil(wait)))}
-            )
+            seconds = str(max(1, math.ceil(wait)))
+            raise HTTPException(429, "too many requests", {"Retry-After": seconds})
+
         return token
 
     def _allowed(self, request: Request, operation: Operation) -> Token:
@@ -157,18 +163,20 @@ class Api:
         _check_scope(token, request, operation)
         if operation.method != "GET" and self._read_only:
             raise HTTPException(403, "nothing may be changed here")
+
         if operation.publishes:
             if not token.publishes:
                 raise HTTPException(403, "this token may not publish")
         elif token.role < operation.role:
-            raise HTTPException(
-                403, f"this needs the role {operation.role.name.lower()}"
-            )
+            role = operation.role.name.lower()
+            raise HTTPException(403, f"this needs the role {role}")
+
         return token
 
     async def _document(self, request: Request) -> Response:
         self.check_token(request)
         root = request.scope.get("root_path", "").removesuffix("/api/v1")
+
         return Response(self.document(root), media_type="application/json")
 
     def document(self, root: str = "") -> bytes:
@@ -177,7 +185,6 @@ class Api:
             document(
                 self.operations,
                 root,
-                __version__,
                 needs_token=not self._is_local,
                 tags=self._tags,
             )
@@ -185,105 +192,110 @@ class Api:
 
 
 def _check_scope(token: Token, request: Request, operation: Operation) -> None:
-    """Refuse what is about other streams than those of the token."""
+    """Refuse a stream that the token is not for."""
     stream = operation.stream or request.path_params.get("stream", "")
     if operation.name == "search":
         stream = request.query_params.get("stream", "")
+
     if not token.reaches(stream):
         what = (
             f"the stream {shown(stream)!r}" if stream else "what is about all streams"
         )
-        raise HTTPException(
-            403, f"this token is not for {what}: it is for {', '.join(token.streams)}"
-        )
+        streams = ", ".join(token.streams)
+        raise HTTPException(403, f"this token is not for {what}: it is for {streams}")
 
 
-def answered(operation: Operation, status: int, body: bytes) -> Response:
+def answered(_: Operation, status: int, body: bytes) -> Response:
     """The answer of an operation."""
     return Response(body, status, media_type="application/json")
 
 
 def _partition(request: Request, operation: Operation) -> int | None:
-    """The partition that is meant, whatever the method."""
-    found = (
-        request.query_params.getlist("partition") if operation.takes_partition else []
-    )
-    if not found:
+    """The partition that is named in the query, whatever the method."""
+    found = request.query_params.getlist("partition")
+    if not found or not operation.takes_partition:
         return None
-    if len(found) > 1 or not (
-        found[0].isascii() and found[0].isdecimal() and len(found[0]) < 4
-    ):
+
+    if len(found) > 1 or not _PARTITION.fullmatch(found[0]):
         raise HTTPException(400, "partition: a number from 0 to 999")
+
     return int(found[0])
 
 
 def _parameters(request: Request, operation: Operation) -> dict[str, Any]:
-    """The query, checked, whatever the method: a ``dry_run`` that counts nowhere must not look as if it did."""
-    given: dict[str, Any] = {}
+    """The query, checked, whatever the method.
+
+    A ``dry_run`` in the query of a POST counts nowhere, and must not look as if it did.
+    """
+    schemas, given = operation.query, dict[str, Any]()
+
     for name, text in request.query_params.multi_items():
         if name == "partition" and operation.takes_partition:
             continue
-        if name not in operation.query:
-            known = ", ".join(sorted(operation.query)) or "none"
+
+        if name not in schemas:
+            known = ", ".join(sorted(schemas)) or "none"
             is_field = name in (operation.body or {}).get("properties", {})
             hint = f"; {name} is a field of the body" if is_field else ""
             raise HTTPException(
                 400, f"unknown parameter {shown(name[:60])!r}: known are {known}{hint}"
             )
+
         if name in given:
             raise HTTPException(400, f"the parameter {name!r} is there twice")
-        given[name] = _value(text, operation.query[name])
-    _check(
-        {
-            "type": "object",
-            "properties": operation.query,
-            "required": list(operation.needs),
-        },
-        given,
-        400,
-    )
-    return {
+
+        given[name] = _value(text, schemas[name].get("type"))
+
+    needs = list(operation.needs)
+    _check({"type": "object", "properties": schemas, "required": needs}, given, 400)
+    defaults = {
         name: schema["default"]
-        for name, schema in operation.query.items()
+        for name, schema in schemas.items()
         if "default" in schema
-    } | given
+    }
+
+    return defaults | given
 
 
 async def _read(request: Request, operation: Operation) -> dict[str, Any]:
-    """What was sent, checked: the query, and the body if there is one."""
+    """The query and the body, checked."""
     given = _parameters(request, operation)
     if operation.body is None:
         return given
-    if (
-        request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        != "application/json"
-    ):
+
+    kind, _, _ = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != "application/json":
         raise HTTPException(415, "the body is application/json")
-    parts, size = [], 0
+
+    sent = bytearray()
+
     async for part in request.stream():
-        size += len(part)
-        if size > _LARGEST:
+        sent += part
+        if len(sent) > _LARGEST:
             raise HTTPException(413, f"the body has at most {_LARGEST} bytes")
-        parts.append(part)
+
     try:
-        body = orjson.loads(b"".join(parts))
+        body = orjson.loads(sent)
     except orjson.JSONDecodeError:
         raise HTTPException(400, "the body is no JSON") from None
+
     _check(operation.body, body, 422)
+
     return given | dict(_whole(operation.body, body))
 
 
 def _whole(schema: Schema, value: Any) -> Any:
-    """What was sent, with integers where they are asked for: 5.0 is one, for JSON Schema."""
+    """A value with integers where they are asked for: 5.0 is one, for JSON Schema."""
     if schema.get("type") == "integer":
         return int(value)
+
     if isinstance(value, dict) and "properties" in schema:
-        return {
-            name: _whole(schema["properties"].get(name, {}), each)
-            for name, each in value.items()
-        }
+        schemas = schema["properties"]
+        return {name: _whole(schemas.get(name, {}), value[name]) for name in value}
+
     if isinstance(value, list) and "items" in schema:
         return [_whole(schema["items"], each) for each in value]
+
     return value
 
 
@@ -292,44 +304,41 @@ _FORMATS = FormatChecker(formats=())
 
 @_FORMATS.checks("date-time")
 def _is_time(given: object) -> bool:
-    """Whether a text is a time of RFC 3339 that there is; of texts only, of anything else the type is wrong already."""
+    """Whether a text is a time of RFC 3339; of anything else the type is wrong already."""
     return not isinstance(given, str) or is_time(given)
 
 
 def _check(schema: Schema, given: Any, status: int) -> None:
-    errors = list(
-        Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(given)
-    )
+    validator = Draft202012Validator(schema, format_checker=_FORMATS)
+    errors = list(validator.iter_errors(given))
     if errors:
         # A name that is spelled wrongly is why others are missing, so it goes first.
         error = min(errors, key=lambda each: each.validator != "additionalProperties")
         raise HTTPException(status, refusal(error))
 
 
-def _value(text: str, schema: Schema) -> Any:
-    if (
-        schema.get("type") == "integer"
-        and text.removeprefix("-").isdecimal()
-        and text.isascii()
-        and len(text) < 16
-    ):
+def _value(text: str, kind: str | None) -> Any:
+    """A text of the query as the kind that its schema asks for, if it can be one."""
+    if kind == "integer" and _INTEGER.fullmatch(text):
         return int(text)
-    if schema.get("type") == "number" and _NUMBER.fullmatch(text):
+
+    if kind == "number" and _NUMBER.fullmatch(text):
         return float(text)
-    if schema.get("type") == "boolean" and text in ("true", "false"):
+
+    if kind == "boolean" and text in ("true", "false"):
         return text == "true"
+
     return text
 
 
 class Failed(HTTPException):
-    """What a call failed with, as it is answered; ``code`` is a word for programs."""
+    """The answer to a call that failed; ``code`` is a word for programs."""
 
     def __init__(
         self, status: int, detail: str, code: str, retry_after: int = 0
     ) -> None:
-        super().__init__(
-            status, detail, {"Retry-After": str(retry_after)} if retry_after else None
-        )
+        headers = {"Retry-After": str(retry_after)} if retry_after else None
+        super().__init__(status, detail, headers)
         self.code = code
 
 
@@ -346,7 +355,8 @@ _FAILURES: tuple[tuple[type[StreamsError], int, str, int], ...] = (
     (
         StreamFull,
         503,
-        "the stream is full: it holds as many events as it may; slow down, or raise max_len",
+        "the stream is full: it holds as many events as it may; slow down, "
+        "or raise max_len",
         5,
     ),
     (
@@ -364,48 +374,39 @@ _WORD = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
 def _failure(error: StreamsError) -> Failed:
-    code = _WORD.sub("-", type(error).__name__).lower()
+    code, own = _WORD.sub("-", type(error).__name__).lower(), str(error)
     if isinstance(error, NotWaiting):
         return Failed(409, f"it is {error.state}", code)
+
+    if isinstance(error, NotFound) and own.startswith("no such ") and len(own) < 30:
+        return Failed(404, own, code)
+
     for kind, status, detail, retry_after in _FAILURES:
         if isinstance(error, kind):
-            own = str(error)
-            is_ours = (
-                isinstance(error, NotFound)
-                and own.startswith("no such ")
-                and len(own) < 30
-            )
-            return Failed(
-                status, own if is_ours or not detail else detail, code, retry_after
-            )
+            return Failed(status, detail or own, code, retry_after)
+
     return Failed(400, "the request is refused", code)
 
 
-def _told(outcome: BatchOutcome) -> dict[str, Any]:
-    """What became of each event of a batch."""
-    return {
-        "stored": [
+async def problem(_: Request, error: Exception) -> Response:
+    """The answer to a request that is refused or that failed, as RFC 9457 has it."""
+    if not isinstance(error, HTTPException):
+        return problem_of(500, "")
+
+    more: dict[str, Any] = {}
+    if isinstance(error, Failed):
+        more["code"] = error.code
+
+    outcome = getattr(error.__cause__, "outcome", None)
+    if isinstance(outcome, BatchOutcome):
+        more["stored"] = [
             {"event": item, **receipt._asdict()}
             for item, receipt in sorted(outcome.receipts.items())
-        ],
-        "not_stored": outcome.not_stored,
-        "unknown": outcome.unknown,
-    }
+        ]
 
+        more |= {"not_stored": outcome.not_stored, "unknown": outcome.unknown}
 
-async def problem(_: Request, error: Exception) -> Response:
-    """What went wrong, as RFC 9457 has it."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    headers = error.headers if isinstance(error, HTTPException) else None
-    outcome = getattr(error.__cause__, "outcome", None)
-    more: dict[str, Any] = {"code": error.code} if isinstance(error, Failed) else {}
-    return problem_of(
-        status,
-        detail,
-        headers,
-        more | (_told(outcome) if isinstance(outcome, BatchOutcome) else {}),
-    )
+    return problem_of(error.status_code, error.detail, error.headers, more)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -1,271 +1,371 @@
-"""Operations of the API for operators: events that wait, dead letters, held keys, limits."""
+"""Operations of the API for operators: pauses, dead letters, held keys and limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
 
-from streams.admin.actions import ACTIONS
-from streams.admin.outcomes import Outcomes
-from streams.admin.queries import Queries, shown
-from streams.admin.searching import Search
-from streams.dashboard.operations import CURSOR, LIMIT, NAME, TEXT, Operation, Schema
-from streams.dashboard.reading import group_of
-from streams.dashboard.roles import Role
-from streams.dashboard.tasks import (
-    entry_plain,
-    ident_of,
-    partition_of,
-    stream_of,
-    target_of,
+from streams.admin.dead_letter import Filter
+from streams.admin.dead_letters import check_reason
+from streams.admin.limits import LimitInfo
+from streams.admin.ordered_keys import OrderedKey
+from streams.admin.outcomes import Outcomes, ReplayView
+from streams.admin.partitioned import in_part
+from streams.admin.pauses import Pause
+from streams.admin.queries import shown, shown_facts, shown_letter
+from streams.dashboard.answers import described_as, listed, record
+from streams.dashboard.calls import Call, ident_of, operation
+from streams.dashboard.operations import (
+    CURSOR,
+    FILTERS,
+    LIMIT,
+    NAME,
+    TEXT,
+    Schema,
+    Told,
+    fields,
 )
-from streams.pipeline import Pipeline
+from streams.dashboard.roles import Role
+from streams.dashboard.schemas import HOLD, WHICH
+from streams.dashboard.tasks import entry_plain
+from streams.dashboard.told import LETTER, NEXT, ROW, STATE
+from streams.doctor import Finding
+from streams.errors import ConfigurationError
 
-_LEVEL: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
+_acting = partial(operation, role=Role.OPERATOR)
+_GROUP = "/streams/{stream}/groups/{group}"
+_WHICH = (
+    "Give `ids`, or a `filter`; the filter `{}` means all. "
+    "With `dry_run` nothing is changed."
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_NOTHING: Schema = {
+    "type": "object",
+    "description": "nothing",
+    "additionalProperties": False,
+}
+_RATE: Schema = {
+    **fields(
+        "limit",
+        limit=TEXT,
+        rate=TEXT,
+        key=TEXT,
+        burst={"type": "integer", "minimum": 1, "maximum": 1_000_000},
+        throttle={"type": "number", "minimum": 0, "maximum": 86_400},
+    ),
+    "dependentRequired": {"burst": ["rate"], "throttle": ["key"]},
+    "not": {"required": ["rate", "throttle"]},
+    "description": "a rate sets the limit, throttle (seconds, 0 ends it) holds back "
+    "a key; neither resets it",
+}
 
 
-class OperatorTasks:
-    """Does what programs of operators ask for.
+@_acting(
+    "POST /streams/{stream}/events/{id}/cancel",
+    "cancelEvent",
+    "Take out what waits for its time.",
+    Told(
+        "events",
+        "Only what is scheduled or waits for a retry.",
+        record(cancelled=STATE),
+    ),
+    body=fields(group=NAME),
+)
+async def _cancel(call: Call) -> Any:
+    state = await call.run("cancel", id=ident_of(call.request))
+    return {"cancelled": entry_plain(state)}
 
-    Args:
-        pipeline: open while it is used.
-    """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._queries = Queries(pipeline)
+@_acting(
+    "POST /streams/{stream}/events/{id}/run-now",
+    "runEventNow",
+    "Let what waits for its time run now.",
+    Told("events", "Limits and pauses hold.", record(was=STATE)),
+    body=fields(group=NAME),
+)
+async def _run_now(call: Call) -> Any:
+    state = await call.run("run-now", id=ident_of(call.request))
+    return {"was": entry_plain(state)}
 
-    def operations(self) -> list[Operation]:
-        """Everything that there is of it."""
-        operator, admin = Role.OPERATOR, Role.ADMIN
-        group = "/streams/{stream}/groups/{group}"
-        where: Schema = {
-            "type": "object",
-            "properties": {"group": NAME},
-            "additionalProperties": False,
-        }
-        key: Schema = _one("key", TEXT)
-        edited: Schema = {
-            "type": "object",
-            "properties": {"letter": CURSOR, "data": {}},
-            "required": ["letter", "data"],
-            "additionalProperties": False,
-        }
-        rate: Schema = {
-            "type": "object",
-            "properties": {
-                "limit": TEXT,
-                "rate": TEXT,
-                "key": TEXT,
-                "burst": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
-                "throttle": {"type": "number", "minimum": 0, "maximum": 86_400},
-            },
-            "required": ["limit"],
-            "dependentRequired": {"burst": ["rate"], "throttle": ["key"]},
-            "not": {"required": ["rate", "throttle"]},
-            "description": "a rate sets the limit, throttle (seconds, 0 ends it) holds back a key; neither resets it",
-            "additionalProperties": False,
-        }
-        which: Mapping[str, Schema] = {
-            "event": TEXT,
-            "key": TEXT,
-            "tenant": TEXT,
-            "level": _LEVEL,
-            "group": NAME,
-        }
-        return [
-            Operation(
-                "GET",
-                "/streams/{stream}/why",
-                "explainWaiting",
-                "Why an event waits, or those of a key, a tenant or a level; give one.",
-                self.why,
-                query=which,
+
+@_acting(
+    "POST /streams/{stream}/pause",
+    "pause",
+    "Hold back.",
+    Told(
+        "operating",
+        "What runs goes on. Without more it holds the whole stream.",
+        record(new=described_as("whether it was not paused so before", bool)),
+    ),
+    body=HOLD,
+)
+async def _pause(call: Call) -> Any:
+    await call.check_stream()
+    return {"new": (await call.run("pause")).new}
+
+
+@_acting(
+    "POST /streams/{stream}/resume",
+    "resume",
+    "Let go on.",
+    Told(
+        "operating",
+        "Exactly the pause that is named.",
+        record(
+            resumed=described_as(
+                "the pauses that it ended; none, if what is named was not paused",
+                list[Pause],
             ),
-            Operation(
-                "POST",
-                "/streams/{stream}/events/{id}/run-now",
-                "runEventNow",
-                "Let what waits for its time run now.",
-                self.run_now,
-                operator,
-                body=where,
-            ),
-            Operation(
-                "POST",
-                f"{group}/dead/edit",
-                "editDeadLetter",
-                "Put a dead letter back with another body.",
-                self.edit,
-                admin,
-                body=edited,
-            ),
-            Operation(
-                "GET",
-                f"{group}/replays",
-                "listReplays",
-                "What became of replays.",
-                self.replays,
-                query={"limit": LIMIT},
-            ),
-            Operation(
-                "POST",
-                f"{group}/held/release",
-                "releaseKey",
-                "Let a key go on, its dead event first.",
-                self.release,
-                operator,
-                body=key,
-            ),
-            Operation(
-                "POST",
-                f"{group}/held/skip",
-                "skipKey",
-                "Let a key go on, without its dead event.",
-                self.skip,
-                operator,
-                body=key,
-            ),
-            Operation(
-                "POST",
-                f"{group}/limits",
-                "setLimit",
-                "Set a limit, or without a rate take back what was set.",
-                self.limit,
-                operator,
-                body=rate,
-            ),
-            Operation(
-                "GET",
-                f"{group}/workers/{{id}}",
-                "getWorker",
-                "What a worker has in hand.",
-                self.worker,
-            ),
-            Operation(
-                "GET",
-                "/search",
-                "search",
-                "Events by id, key, tenant, instance, subject or source.",
-                self.search,
-                query={"q": TEXT, "stream": NAME},
-                needs=("q",),
-            ),
-        ]
+            remaining=described_as("the pauses of the stream that go on", list[Pause]),
+        ),
+    ),
+    body=HOLD,
+)
+async def _resume(call: Call) -> Any:
+    await call.check_stream()
+    outcome = await call.run("resume")
 
-    async def why(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
-        """Why events wait."""
-        found = await self._pipeline.why(
-            stream_of(request), **given, partition=partition_of(request)
-        )
-        return 200, found.as_plain()
-
-    async def run_now(
-        self, request: Request, given: Mapping[str, Any]
-    ) -> tuple[int, Any]:
-        """Let an event run."""
-        event = {**given, "id": ident_of(request)}
-        state = await ACTIONS["run-now"].run(target_of(self._pipeline, request), event)
-        return 200, {"was": entry_plain(state)}
-
-    async def edit(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
-        """Put a letter back."""
-        return 200, {"entry": await self._run("edit", request, given)}
-
-    async def replays(
-        self, request: Request, given: Mapping[str, Any]
-    ) -> tuple[int, Any]:
-        """What became of replays."""
-        stream, group = await self._group(request)
-        found = await Outcomes(self._pipeline, stream).replays(
-            group, given["limit"], partition_of(request)
-        )
-        return 200, {
-            "replays": [
-                asdict(row)
-                | {"by": shown(row.by), "where": shown(row.where), "now": dict(row.now)}
-                for row in found
-            ]
-        }
-
-    async def release(
-        self, request: Request, given: Mapping[str, Any]
-    ) -> tuple[int, Any]:
-        """Let a key go on."""
-        await self._run("release", request, given)
-        return 200, {}
-
-    async def skip(self, request: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
-        """Let a key go on."""
-        await self._run("skip", request, given)
-        return 200, {}
-
-    async def _run(self, name: str, request: Request, given: Mapping[str, Any]) -> Any:
-        """Run an action on the group in the path."""
-        _, group = await self._group(request)
-        target = target_of(self._pipeline, request, group)
-        return await ACTIONS[name].run(target, given)
-
-    async def limit(
-        self, request: Request, given: Mapping[str, Any]
-    ) -> tuple[int, Any]:
-        """Set a limit."""
-        return 200, {"before": await self._run("limit", request, given)}
-
-    async def worker(self, request: Request, _: Mapping[str, Any]) -> tuple[int, Any]:
-        """What a worker has in hand."""
-        stream, group = await self._group(request)
-        name = ident_of(request)
-        items = await self._queries.in_hand(stream, group, name)
-        known = {
-            worker.name: worker
-            for worker in await self._queries.workers_of(stream, group)
-        }
-        rows = [
-            {
-                "entry": f"{item.listed.level}|{item.listed.place}",
-                "event_id": item.event_id,
-                "type": shown(item.type),
-                "runs": item.runs,
-                "silent": item.listed.silent,
-                "deliveries": item.listed.deliveries,
-            }
-            for item in items
-        ]
-        worker = known.get(name)
-        state, silent = (
-            (worker.state, round(worker.silent, 1)) if worker else ("unknown", None)
-        )
-        return 200, {"in_hand": rows, "state": state, "silent": silent}
-
-    async def search(self, _: Request, given: Mapping[str, Any]) -> tuple[int, Any]:
-        """Find events."""
-        found = await Search(self._pipeline).search(given["q"], given.get("stream", ""))
-        matches = [
-            asdict(match) | {"type": shown(match.type)} for match in found.matches
-        ]
-        states = [entry_plain(state) for state in found.states]
-        return 200, {
-            "states": states,
-            "matches": matches,
-            "left_out": found.left_out,
-            "away": [shard.as_plain() for shard in found.away],
-        }
-
-    async def _group(self, request: Request) -> tuple[str, str]:
-        stream = stream_of(request)
-        return stream, await group_of(
-            self._pipeline, stream, str(request.path_params["group"])
-        )
-
-
-def _one(name: str, schema: Schema) -> Schema:
     return {
-        "type": "object",
-        "properties": {name: schema},
-        "required": [name],
-        "additionalProperties": False,
+        "resumed": [_pause_plain(pause) for pause in outcome.resumed],
+        "remaining": [_pause_plain(pause) for pause in outcome.remaining],
     }
+
+
+@operation(
+    f"GET {_GROUP}/dead",
+    "listDeadLetters",
+    "Dead letters.",
+    Told(
+        "dead letters",
+        "At most 5,000 are looked at: a page can be empty and have a next one.",
+        record(
+            letters=listed(LETTER),
+            next=NEXT,
+            away=described_as("partitions that are away", list[str]),
+        ),
+    ),
+    query={**FILTERS, "after": CURSOR, "limit": LIMIT},
+)
+async def _dead(call: Call) -> Any:
+    where = dict(call.given)
+    limit, after = where.pop("limit"), where.pop("after", "")
+    which = await _filter(call, where, 400)
+    letters = call.on.dead_letters()
+    page, away = await in_part(letters.look(which, after=after, limit=limit))
+    rows = [shown_letter(letter) for letter in page.letters]
+
+    return {"letters": rows, "next": page.next or None, "away": away}
+
+
+@_acting(
+    f"POST {_GROUP}/dead/replay",
+    "replayDeadLetters",
+    "Put dead letters back.",
+    Told(
+        "dead letters",
+        f"{_WHICH} `rate` is in letters per second, and the answer comes when all are "
+        "moved.",
+        record(matched=_COUNT, moved=_COUNT),
+    ),
+    body=WHICH,
+)
+async def _replay(call: Call) -> Any:
+    limit = call.given.get("limit", 1000)
+    outcome = await call.run("replay", which=await _which(call), limit=limit)
+
+    return {"matched": outcome.matched, "moved": len(outcome.moved)}
+
+
+@_acting(
+    f"POST {_GROUP}/dead/discard",
+    "discardDeadLetters",
+    "Delete dead letters.",
+    Told(
+        "dead letters",
+        f"{_WHICH} `matched` is told with `dry_run`, `deleted` without.",
+        {
+            "type": "object",
+            "properties": {"matched": _COUNT, "deleted": _COUNT},
+            "minProperties": 1,
+        },
+    ),
+    body=WHICH,
+)
+async def _discard(call: Call) -> Any:
+    count = await call.run("discard", which=await _which(call))
+    return {"matched" if call.given.get("dry_run") else "deleted": count}
+
+
+@operation(
+    f"POST {_GROUP}/dead/edit",
+    "editDeadLetter",
+    "Put a dead letter back with another body.",
+    Told(
+        "dead letters",
+        "The rest of the event stays, its id too.",
+        record(entry=described_as("LEVEL|ENTRY-ID of the new entry", str)),
+    ),
+    role=Role.ADMIN,
+    body=fields("letter", "data", letter=CURSOR, data={}),
+)
+async def _edit(call: Call) -> Any:
+    return {"entry": await call.run("edit")}
+
+
+@operation(
+    f"GET {_GROUP}/replays",
+    "listReplays",
+    "What became of replays.",
+    Told(
+        "dead letters",
+        "The latest first, one for each replay.",
+        record(replays=list[ReplayView]),
+    ),
+    query={"limit": LIMIT},
+)
+async def _replays(call: Call) -> Any:
+    stream, group, partition = call.where
+    outcomes = Outcomes(call.pipeline, stream)
+    found = await outcomes.replays(group, call.given["limit"], partition)
+
+    return {
+        "replays": [
+            asdict(row)
+            | {"by": shown(row.by), "where": shown(row.where), "now": dict(row.now)}
+            for row in found
+        ]
+    }
+
+
+@operation(
+    "GET /streams/{stream}/audit",
+    "listAudit",
+    "What was done.",
+    Told("operating", "The latest first.", record(rows=listed(ROW), next=NEXT)),
+    query={"before": CURSOR, "limit": LIMIT},
+)
+async def _audit(call: Call) -> Any:
+    await call.check_stream()
+    before, limit = call.given.get("before", ""), call.given["limit"]
+    rows = await call.queries.audit(call.on.stream, before, limit, call.on.partition)
+
+    return {
+        "rows": [{"id": ident, **shown_facts(facts)} for ident, facts in rows],
+        "next": rows[-1][0] if len(rows) >= limit else None,
+    }
+
+
+@operation(
+    f"GET {_GROUP}/limits",
+    "listLimits",
+    "Limits, declared and set.",
+    Told(
+        "operating",
+        "What handlers declare, and what was set instead.",
+        record(limits=list[LimitInfo]),
+    ),
+)
+async def _limits(call: Call) -> Any:
+    return {"limits": [asdict(row) for row in await call.queries.limits(*call.where)]}
+
+
+@_acting(
+    f"POST {_GROUP}/limits",
+    "setLimit",
+    "Set a limit, or without a rate take back what was set.",
+    Told(
+        "operating",
+        "For all workers at once.",
+        record(before=described_as("'' for nothing", str)),
+    ),
+    body=_RATE,
+)
+async def _limit(call: Call) -> Any:
+    return {"before": await call.run("limit")}
+
+
+@operation(
+    f"GET {_GROUP}/held",
+    "listHeldKeys",
+    "Keys that wait for an operator.",
+    Told("operating", "Keys whose first event died.", record(keys=list[OrderedKey])),
+)
+async def _held(call: Call) -> Any:
+    found = await call.queries.held(*call.where)
+    return {"keys": [asdict(row) | {"key": shown(row.key)} for row in found]}
+
+
+@_acting(
+    f"POST {_GROUP}/held/release",
+    "releaseKey",
+    "Let a key go on, its dead event first.",
+    Told("operating", "Its dead event is put back and runs first.", _NOTHING),
+    body=fields("key", key=TEXT),
+)
+async def _release(call: Call) -> Any:
+    await call.run("release")
+    return {}
+
+
+@_acting(
+    f"POST {_GROUP}/held/skip",
+    "skipKey",
+    "Let a key go on, without its dead event.",
+    Told("operating", "Its dead event stays a dead letter.", _NOTHING),
+    body=fields("key", key=TEXT),
+)
+async def _skip(call: Call) -> Any:
+    await call.run("skip")
+    return {}
+
+
+@operation(
+    "GET /doctor",
+    "examine",
+    "What is wrong, and what to do.",
+    Told(
+        "operating",
+        "The worst first; at most ten seconds old.",
+        record(findings=list[Finding]),
+    ),
+)
+async def _doctor(call: Call) -> Any:
+    return {"findings": [row.as_plain() for row in await call.doctor.findings()]}
+
+
+def _pause_plain(pause: Pause) -> dict[str, Any]:
+    """A pause as it may be shown."""
+    masked = {
+        name: shown(getattr(pause, name)) for name in ("scope", "value", "by", "reason")
+    }
+
+    return asdict(pause) | masked
+
+
+async def _which(call: Call) -> Filter | list[str]:
+    """The dead letters that the body names, by their ids or by a filter."""
+    if "ids" in call.given:
+        return list(call.given["ids"])
+
+    return await _filter(call, call.given["filter"], 422)
+
+
+async def _filter(call: Call, given: dict[str, Any], status: int) -> Filter:
+    """A filter of dead letters.
+
+    A reason that no dead letter has is misspelled, and would be answered as if nothing
+    had died.
+
+    Raises:
+        HTTPException: with ``status``, for such a reason; it names the known reasons.
+    """
+    where = Filter(**given)
+    try:
+        await check_reason(call.on.dead_letters(), where)
+    except ConfigurationError as error:
+        raise HTTPException(status, shown(str(error))) from None
+
+    return where

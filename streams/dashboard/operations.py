@@ -1,4 +1,4 @@
-"""The operations of the API: one row each, from which routes, checks and the OpenAPI document are made."""
+"""Operations of the API: routes, checks and the OpenAPI document are made of them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ PRINTABLE: Schema = {
     "maxLength": 500,
     "pattern": "^[ -~\u00a1-\u00ac\u00ae-\u02ff]+$",
 }
-"""Ids and types: printable ASCII and Latin letters. The wire format takes more, which no pattern can say."""
+"""Ids and types: printable characters of ASCII and Latin.
+
+The wire format takes more, which no pattern can say.
+"""
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"}
 """An entry's id, or a dead letter's."""
 PARTITION: Schema = {"type": "integer", "minimum": 0, "maximum": 999}
 KEY: Schema = {"type": "string", "pattern": "^[!-~]{1,400}$"}
 """Of ``Idempotency-Key``."""
+LEVEL: Schema = {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000}
 LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
 PRIORITY: Schema = {"type": "integer"}
 DELAY: Schema = {"type": "number", "minimum": 0, "maximum": LONGEST_DELAY}
@@ -40,18 +44,29 @@ FILTERS: Mapping[str, Schema] = {
 }
 
 
+def fields(*needed: str, **properties: Schema) -> Schema:
+    """The schema of an object that has no other fields than these."""
+    found = {"type": "object", "properties": properties}
+    must: Schema = {"required": list(needed)} if needed else {}
+
+    return {**found, **must, "additionalProperties": False}
+
+
 class Told(NamedTuple):
-    """What the document says of an operation beside its parameters.
+    """The part of the document about an operation, beside its parameters.
 
     Attributes:
         tag: the part that it stands in.
-        text: what one has to know, in a sentence or two.
-        answer: the schema of what is answered when all goes well.
+        text: an explanation, in a sentence or two.
+        answer: the schema of the answer when all goes well.
     """
 
     tag: str
     text: str
     answer: Schema
+
+
+_UNTOLD = Told("applications", "", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +76,17 @@ class Operation:
     Attributes:
         method, path: as in the OpenAPI document, below ``/api/v1``.
         name: its ``operationId``.
-        summary: what it does.
-        role: who may; the least of them.
+        summary: its effect, in a few words.
+        role: the least role that it needs.
         publishes: it needs a token that may publish, whatever its role.
         query: parameters, with their schemas.
         needs: parameters that have to be there.
         body: of the request; None for none.
         status: of the answer when all goes well.
-        act: does it: given the request and what was sent, returns the status and what is answered.
+        act: does it: takes the request and its checked parameters, and returns the status
+            and the answer.
         stream: that it is about where its path names none; a token must reach it.
-        told: what the document says of it; of those of the dashboard ``TOLD`` has that.
+        told: the part of the document about it.
     """
 
     method: str
@@ -85,7 +101,7 @@ class Operation:
     body: Schema | None = None
     status: int = 200
     stream: str = ""
-    told: Told | None = None
+    told: Told = _UNTOLD
 
     @property
     def takes_partition(self) -> bool:

@@ -1,4 +1,4 @@
-"""What went wrong, for programs, as RFC 9457 has it."""
+"""Answers to programs whose request failed, as RFC 9457 has them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def problem_of(
     headers: Mapping[str, str] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """The answer to a request that is refused, or that failed; ``more`` is what it says besides."""
+    """The answer to a request that is refused, or that failed; ``more`` are further fields."""
     body = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
     }
+
     return Response(
         orjson.dumps({**body, **(more or {})}),
         status,

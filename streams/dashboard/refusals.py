@@ -1,12 +1,11 @@
 """The fault in a request, in a sentence: the field, and what it has to be.
 
-Never what was sent: that may be somebody's. An event's attribute is refused by the sentence that every other way to
-publish has, see ``streams.events.attributes``.
+Never the value that was sent, which may be personal. An event's attribute is refused by
+the sentence that every other way to publish has, see ``streams.events.attributes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from streams.admin.queries import shown
@@ -34,7 +33,7 @@ _PATTERNS = {
 
 def refusal(error: Any) -> str:
     """The sentence for an error of the validator."""
-    # A part of the path may be somebody's: a name in ``headers`` is.
+    # A part of the path may be personal, e.g. a name in ``headers``.
     where = shown("/".join(str(part)[:60] for part in error.absolute_path))
     prefix = f"{where}: " if where else ""
     schema, value = error.schema, error.validator_value
@@ -43,11 +42,15 @@ def refusal(error: Any) -> str:
         more = sorted(
             shown(str(name)[:60]) for name in set(error.instance) - set(known)
         )
+
         return (
             f"{prefix}unknown field {more[0]!r}: known are {', '.join(known) or 'none'}"
         )
+
     if error.validator == "required":
-        return f"{prefix}the field {next(name for name in value if name not in error.instance)!r} is missing"
+        missing = next(name for name in value if name not in error.instance)
+        return f"{prefix}the field {missing!r} is missing"
+
     if error.validator == "dependentRequired":
         one, other = next(
             (one, other)
@@ -55,50 +58,46 @@ def refusal(error: Any) -> str:
             for other in others
             if one in error.instance and other not in error.instance
         )
+
         return f"{prefix}the field {other!r} is missing: {one!r} needs it"
+
     if error.validator == "not" or "propertyNames" in error.absolute_schema_path:
         return f"{prefix}{schema.get('description', 'these fields do not go together')}"
+
     return f"{where or 'the body'} is {_attribute(error) or words(schema)}"
 
 
 def _attribute(error: Any) -> str:
-    """What an event's attribute has to be; '' for another field."""
+    """The rule of an event's attribute in words; '' for another field."""
     name = str(error.absolute_path[-1]) if error.absolute_path else ""
-    return (
-        RULES[name].words
-        if name in RULES and error.schema is ATTRIBUTES.get(name)
-        else ""
-    )
+    is_own = name in RULES and error.schema is ATTRIBUTES.get(name)
+
+    return RULES[name].words if is_own else ""
 
 
 def words(schema: Schema) -> str:
-    """What a schema asks for."""
+    """The rule of a schema in words."""
     if "title" in schema:
         return str(schema["title"])
+
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
+
     if "pattern" in schema:
         pattern = schema["pattern"]
-        return str(
-            _PATTERNS.get(pattern)
-            or schema.get("description")
-            or f"a text of the form {pattern}"
-        )
+        said = _PATTERNS.get(pattern) or schema.get("description")
+
+        return str(said or f"a text of the form {pattern}")
+
     for either in ("anyOf", "oneOf"):
         if either in schema:
-            return " or ".join(
-                dict.fromkeys(
-                    words(each) for each in schema[either] if isinstance(each, Mapping)
-                )
-            )
+            return " or ".join(dict.fromkeys(map(words, schema[either])))
+
     kind = schema.get("type", "")
-    said = (
-        " or ".join(
-            _KINDS[each] for each in ([kind] if isinstance(kind, str) else kind) if each
-        )
-        or "a value"
-    )
-    return f"{said}{_bounds(schema)}"
+    kinds = [kind] if isinstance(kind, str) else kind
+    said = " or ".join(_KINDS[each] for each in kinds if each)
+
+    return f"{said or 'a value'}{_bounds(schema)}"
 
 
 def _bounds(schema: Schema) -> str:
@@ -108,12 +107,16 @@ def _bounds(schema: Schema) -> str:
     ):
         if low in schema or high in schema:
             return f" {_range(schema.get(low), schema.get(high), 'of')}{unit}"
+
     if "maxProperties" in schema:
         return f" of at most {schema['maxProperties']} fields"
+
     if "exclusiveMinimum" in schema:
         return f" above {schema['exclusiveMinimum']:g}, up to {schema['maximum']:g}"
+
     if "minimum" in schema or "maximum" in schema:
         return f" {_range(schema.get('minimum'), schema.get('maximum'), 'from')}"
+
     return ""
 
 
@@ -123,8 +126,8 @@ def _range(low: float | None, high: float | None, word: str) -> str:
     )
     if low is None:
         return f"of at most {shown_high}"
-    return (
-        f"of at least {shown_low}"
-        if high is None
-        else f"{word} {shown_low} to {shown_high}"
-    )
+
+    if high is None:
+        return f"of at least {shown_low}"
+
+    return f"{word} {shown_low} to {shown_high}"

@@ -1,20 +1,22 @@
-"""What the operations of the API take, as JSON Schema."""
+"""Bodies of the API's operations, as JSON Schema."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streams.dashboard.answers import described_as, schema_of
+from streams.dashboard.answers import described_as, listed, schema_of
 from streams.dashboard.operations import (
     CURSOR,
     DELAY,
     EXPIRES,
     FILTERS,
+    LEVEL,
     NAME,
     PRINTABLE,
     PRIORITY,
     TEXT,
     Schema,
+    fields,
 )
 from streams.events.attributes import (
     LONGEST_RETRY_DELAY,
@@ -29,7 +31,10 @@ from streams.events.receipt import Receipt
 
 
 def _either(one: str, other: str) -> Schema:
-    """The rule that one of two properties is there, in words that generators of clients pass over."""
+    """The rule that one of two properties is there.
+
+    It is in words that generators of clients pass over.
+    """
     return {
         "if": {"required": [one]},
         "then": {
@@ -93,7 +98,8 @@ ATTRIBUTES: Mapping[str, Schema] = {
         "propertyNames": {
             "pattern": "^[a-z0-9]{1,100}$",
             "not": {"enum": sorted(META_NAMES | CLOUD_NAMES)},
-            "description": "a header's name has lower-case letters and digits, and is none of the wire format's",
+            "description": "a header's name has lower-case letters and digits, "
+            "and is none of the wire format's",
         },
         "additionalProperties": {
             "anyOf": [
@@ -122,10 +128,7 @@ ATTRIBUTES: Mapping[str, Schema] = {
     },
 }
 EVENT: Schema = {
-    "type": "object",
-    "properties": ATTRIBUTES,
-    "required": ["type"],
-    "additionalProperties": False,
+    **fields("type", **ATTRIBUTES),
     **_either("data_base64", "data"),
     "dependentSchemas": {
         "datacontenttype": {
@@ -151,8 +154,9 @@ PROBLEM: Schema = {
         "detail": {"type": "string", "description": "what to do, in a sentence"},
         "code": {
             "type": "string",
-            "description": "a stable word, where the status alone does not say it: stream-full, out-of-memory,"
-            " publish-unknown, partly-published, broker-unavailable, not-waiting, group-dropped and so on",
+            "description": "a stable word, where the status alone does not say it: "
+            "stream-full, out-of-memory, publish-unknown, partly-published, "
+            "broker-unavailable, not-waiting, group-dropped and so on",
         },
     },
     "required": ["title", "status"],
@@ -183,32 +187,23 @@ PARTLY: Schema = {
 }
 
 WHICH: Schema = {
-    "type": "object",
-    "properties": {
-        "ids": {"type": "array", "items": CURSOR, "minItems": 1, "maxItems": 1000},
-        "filter": {
-            "type": "object",
-            "properties": FILTERS,
-            "additionalProperties": False,
-        },
-        "dry_run": {"type": "boolean"},
-        "rate": {"type": "number", "minimum": 1, "maximum": 10_000},
-        "limit": {"type": "integer", "minimum": 1, "maximum": 100_000},
-    },
+    **fields(
+        ids={**listed(CURSOR), "minItems": 1, "maxItems": 1000},
+        filter=fields(**FILTERS),
+        dry_run={"type": "boolean"},
+        rate={"type": "number", "minimum": 1, "maximum": 10_000},
+        limit={"type": "integer", "minimum": 1, "maximum": 100_000},
+    ),
     **_either("ids", "filter"),
-    "additionalProperties": False,
 }
 HOLD: Schema = {
-    "type": "object",
-    "properties": {
-        "group": NAME,
-        "level": {"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000},
-        "attribute": {
-            "enum": ["type", "tenant", "instance", "key", "subject", "source"]
-        },
-        "value": TEXT,
-        "reason": TEXT,
-    },
+    **fields(
+        group=NAME,
+        level=LEVEL,
+        attribute={"enum": ["type", "tenant", "instance", "key", "subject", "source"]},
+        value=TEXT,
+        reason=TEXT,
+    ),
     "dependentRequired": {"attribute": ["value"], "value": ["attribute"]},
     "dependentSchemas": {
         "attribute": {
@@ -217,5 +212,4 @@ HOLD: Schema = {
             }
         }
     },
-    "additionalProperties": False,
 }

@@ -139,3 +139,32 @@ async def test_the_pages(alone: Board, spread: Spread) -> None:
         {"token": token_in(page), "group": "g", "attribute": "", "value": ""},
     )
     assert all(await spread.read(lambda keys: keys.paused()))
+
+
+async def test_a_group_is_looked_up_on_the_partition_that_is_named(
+    alone: Board, spread: Spread
+) -> None:
+    client, group = alone.client(), "/streams/orders/groups/g"
+    for path in ("replays", "workers/w", "held", "limits", "dead"):
+        await ask(client, "GET", f"{group}/{path}?partition=3")
+        refused = await ask(client, "GET", f"{group}/{path}?partition=7", code=404)
+        assert refused["code"] == "not-found"
+    key = {"key": KEYS[2]}
+    await ask(client, "POST", f"{group}/held/skip?partition=7", key, code=404)
+    assert len((await ask(client, "GET", f"{group}/held"))["keys"]) == COUNT
+    await ask(client, "POST", f"{group}/held/skip?partition=2", key)
+    assert len((await ask(client, "GET", f"{group}/held"))["keys"]) == COUNT - 1
+
+
+async def test_a_worker_has_in_hand_on_one_partition_only_its_own(
+    alone: Board, spread: Spread
+) -> None:
+    async with spread.pipeline() as pipeline:
+        for stream in ALL:
+            level = pipeline.broker.keys(stream).level(0)
+            take = ("XREADGROUP", "GROUP", "g", "w", "COUNT", 1, "STREAMS", level, ">")
+            await pipeline.broker.control.call(*take)
+    client, path = alone.client(), "/streams/orders/groups/g/workers/w"
+    assert len((await ask(client, "GET", path))["in_hand"]) == COUNT
+    (one,) = (await ask(client, "GET", f"{path}?partition=2"))["in_hand"]
+    assert one["event_id"] == "waits-2"

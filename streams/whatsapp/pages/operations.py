@@ -9,6 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from streams.dashboard.answers import record, schema_of
+from streams.dashboard.calls import ident_of
 from streams.dashboard.operations import (
     DELAY,
     EXPIRES,
@@ -19,7 +20,6 @@ from streams.dashboard.operations import (
     Schema,
     Told,
 )
-from streams.dashboard.tasks import ident_of
 from streams.errors import NotFound
 from streams.pipeline import Pipeline
 from streams.whatsapp.content import Text
