@@ -1,8 +1,8 @@
-"""A deed of an operator: looked up first, then asked about, then done and written down."""
+"""Actions of operators on pages: looked up, asked about, done and written down."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from streams.admin.actions import ACTIONS, Given, Target
+from streams.admin.operating import Operating
 from streams.broker.admin.listing import Listing
+from streams.dashboard.reading import group_of, name_of
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
 from streams.errors import GroupDropped, NotFound
@@ -21,13 +23,12 @@ from streams.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """One deed that is about to be done.
+    """One action that an operator is about to do.
 
     Attributes:
         verb: on the button.
-        what: what it is done to, as it may be shown: ids as they are, what people wrote
-            masked.
-        says: what will happen, in a sentence.
+        what: its object, as it may be shown: ids as they are, texts of people masked.
+        says: its effect, in a sentence.
         do: does it; returns a page, or a word for the page that says it is done.
         count: of how many events; None where that says nothing.
         is_more: there are more of them than were counted.
@@ -47,38 +48,82 @@ class Deed:
 
 Lookup = Callable[[Request, FormData], Awaitable[Deed | Response]]
 Table = dict[str, tuple[Role, Lookup]]
-"""Deeds by their name in the path: who may do them, and what finds out what is meant."""
+"""Actions by their name in the path: the least role, and the function that looks it up."""
 
 
-def acting(name: str, on: Target, given: Given, *, what: str, says: str = "") -> Deed:
-    """The deed that runs an action of the table; ``says`` takes the place of its sentence."""
+def acting(
+    name: str,
+    on: Target,
+    given: Given | None = None,
+    *,
+    then: Callable[[Any], Response] | None = None,
+    **told: Any,
+) -> Deed:
+    """The action of an operator that runs a verb of the table.
+
+    Args:
+        name: of the verb.
+        on: the target.
+        given: its parameters.
+        then: makes a page of the outcome; None: the page that says it is done.
+        told: fields in place of those that the table and the target say.
+    """
     action = ACTIONS[name]
 
-    async def do() -> str:
-        await action.run(on, given)
+    async def do() -> Response | str:
+        running = action.run(on, given or {})
+        if then is not None:
+            return then(await still_there(running))
+
+        await running
+
         return action.done
 
-    return Deed(action.verb, what, says or action.says, do, is_final=action.is_final)
+    fields: dict[str, Any] = {
+        "verb": action.verb,
+        "what": f"{on.stream}/{on.group}",
+        "says": action.says,
+        "do": do,
+        "is_final": action.is_final,
+    }
+
+    return Deed(**fields | told)
 
 
-def role_of(name: str) -> Role:
-    """The role that may run an action of the table."""
-    return Role.ADMIN if ACTIONS[name].for_admins else Role.OPERATOR
+def of_verbs(lookups: Mapping[str, Lookup]) -> Table:
+    """Actions that run a verb of the table, with the role that the table asks for."""
+    return {
+        name: (Role.ADMIN if ACTIONS[name].for_admins else Role.OPERATOR, lookup)
+        for name, lookup in lookups.items()
+    }
 
 
 def who(request: Request) -> str:
     """The name of the viewer, for the audit record."""
     viewer: Viewer = request.scope["viewer"]
+
     return f"dashboard: {viewer.name or 'somebody on this machine'}"
 
 
-async def audit(pipeline: Pipeline, stream: str, **facts: str) -> None:
+async def target_of(pipeline: Pipeline, request: Request, form: FormData) -> Target:
+    """The group of a form on the stream in the path, for the viewer.
+
+    Raises:
+        NotFound: there is no such stream or group.
+    """
+    stream = name_of(request)
+    group = await group_of(pipeline, stream, str(form.get("group", "")))
+
+    return Target(pipeline=pipeline, stream=stream, group=group, by=who(request))
+
+
+async def audit(pipeline: Operating, stream: str, **facts: str) -> None:
     """Write down what changes nothing of the stream."""
     await Listing(pipeline.broker, pipeline.broker.keys(stream)).write_audit(**facts)
 
 
 async def still_there(act: Awaitable[Any]) -> Any:
-    """Do what needs something that is there; if somebody else was faster, say that."""
+    """Act on something that has to be there; if another operator was faster, say that."""
     try:
         return await act
     except GroupDropped:

@@ -1,8 +1,9 @@
-"""What operators may do on the pages with events, pauses, keys, limits and endpoints."""
+"""Actions of operators on the pages: on events, pauses, keys and limits."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -13,10 +14,19 @@ from starlette.responses import Response
 from streams.admin.actions import Target
 from streams.admin.queries import Queries, shown, sign_of
 from streams.dashboard.board import Board
-from streams.dashboard.deed import Deed, Table, acting, audit, role_of, who
+from streams.dashboard.deed import (
+    Deed,
+    Lookup,
+    Table,
+    acting,
+    audit,
+    of_verbs,
+    target_of,
+    who,
+)
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
-from streams.dashboard.reading import group_of, name_of
+from streams.dashboard.reading import filled, group_of, name_of
 from streams.dashboard.roles import Role
 from streams.errors import NotFound, NotWaiting
 from streams.pipeline import Pipeline
@@ -26,14 +36,14 @@ _ATTRIBUTES = ("type", "tenant", "instance", "key", "subject", "source")
 
 
 class Deeds:
-    """Every deed on one server.
+    """The actions of operators on one server.
 
     Args:
         pipeline: open while they are done.
         render: makes a page of a template and its values.
         event_page: shows an event with its body.
         jobs: the replays that run.
-        boards: what applications add.
+        boards: the parts of applications.
     """
 
     def __init__(
@@ -49,25 +59,31 @@ class Deeds:
         self._event_page = event_page
         self._queries = Queries(pipeline)
         self._boards = list(boards)
+        verbs: dict[str, Lookup] = {
+            "cancel": partial(self._waiting, "cancel"),
+            "run-now": partial(self._waiting, "run-now"),
+            "pause": self.pause,
+            "resume": self.resume,
+            "release": partial(self._held, "release"),
+            "skip": partial(self._held, "skip"),
+            "limit": self.limit,
+        }
+
         self.all: Table = LetterDeeds(pipeline, render, jobs).all() | {
             "reveal": (Role.ADMIN, self.reveal),
-            "cancel": (role_of("cancel"), self.cancel),
-            "run-now": (role_of("run-now"), self.run_now),
-            "pause": (role_of("pause"), self.pause),
-            "resume": (role_of("resume"), self.resume),
-            "release": (role_of("release"), self.release),
-            "skip": (role_of("skip"), self.skip),
-            "limit": (role_of("limit"), self.limit),
+            **of_verbs(verbs),
         }
+
         for board in self._boards:
             self.all = dict(board.deeds) | self.all
 
     async def answer(self, request: Request, name: str) -> Response:
-        """Ask about a deed, or do it if that was asked."""
+        """Ask about an action, or do it if that was asked."""
         form = await request.form()
         deed = await self.all[name][1](request, form)
         if isinstance(deed, Response):
             return deed
+
         stream = name_of(request)
         if form.get("sure") != "yes":
             hidden = [
@@ -75,6 +91,7 @@ class Deeds:
                 for key, value in form.multi_items()
                 if key not in ("token", "sure", "rate")
             ]
+
             return self._render(
                 request,
                 "sure.html",
@@ -84,12 +101,15 @@ class Deeds:
                 hidden=hidden,
                 rate=DEFAULT_RATE,
             )
+
         try:
             done = await deed.do()
         except NotWaiting:
             raise HTTPException(409) from None
+
         if isinstance(done, Response):
             return done
+
         return self._render(
             request, "done.html", what=deed.what, stream=stream, notice=done
         )
@@ -97,129 +117,109 @@ class Deeds:
     async def reveal(self, request: Request, form: FormData) -> Deed:
         """One event with its body."""
         stream, ident = name_of(request), _ident(form)
-        group, letter = (
-            str(form.get("group", ""))[:100],
-            str(form.get("letter", ""))[:60],
-        )
+        group, letter = filled(form, "group"), filled(form, "letter", 60)
+        event = ident or letter
 
         async def do() -> Response:
             page = await self._event_page(
                 request, stream, ident, group=group, letter=letter, revealed=True
             )
-            await audit(
-                self._pipeline,
-                stream,
-                action="reveal",
-                by=who(request),
-                event=ident or letter,
-            )
+            by = who(request)
+            await audit(self._pipeline, stream, action="reveal", by=by, event=event)
+
             return page
 
-        return Deed(
-            "Show the body", ident or letter, "The body is shown, unmasked.", do
-        )
+        return Deed("Show the body", event, "The body is shown, unmasked.", do)
 
-    async def cancel(self, request: Request, form: FormData) -> Deed:
-        """Take out one event that is scheduled or waits for a retry."""
-        return self._waiting("cancel", request, form)
-
-    async def run_now(self, request: Request, form: FormData) -> Deed:
-        """Let one event run before its time."""
-        return self._waiting("run-now", request, form)
-
-    def _waiting(self, name: str, request: Request, form: FormData) -> Deed:
+    async def _waiting(self, name: str, request: Request, form: FormData) -> Deed:
+        """Take out one event that waits for its time, or let it run before."""
         ident = _ident(form)
-        given = {"id": ident, "group": str(form.get("group", ""))[:100]}
-        return acting(name, self._target(request), given, what=ident)
+        given = {"id": ident, "group": filled(form, "group")}
 
-    def _target(self, request: Request, group: str = "") -> Target:
-        return Target(
-            pipeline=self._pipeline,
-            stream=name_of(request),
-            group=group,
-            by=who(request),
-        )
+        return acting(name, self._on_stream(request), given, what=ident)
 
     async def pause(self, request: Request, form: FormData) -> Deed:
-        """Hold a group back, or what carries a value."""
-        stream, reason = name_of(request), str(form.get("reason", ""))[:500]
-        group = str(form.get("group", ""))[:100]
-        attribute, value = (
-            str(form.get("attribute", "")),
-            str(form.get("value", "")).strip()[:500],
-        )
-        await self._pipeline.status().existing(stream)
+        """Hold a group back, or the events that carry a value."""
+        on, group = self._on_stream(request), filled(form, "group")
+        attribute, value = filled(form, "attribute"), filled(form, "value", 500).strip()
+        await self._pipeline.status().existing(on.stream)
         if group:
-            await group_of(self._pipeline, stream, group)
-        if attribute in _ATTRIBUTES and form.get("sign"):
-            value = await self._signed(attribute, str(form.get("sign")))
-        given = {"group": group, "reason": reason}
-        what = f"{stream}/{group}".rstrip("/")
-        if attribute in _ATTRIBUTES and value:
-            given |= {"attribute": attribute, "value": value}
-            what += f" {attribute}={shown(value)}"
-        return acting("pause", self._target(request), given, what=what)
+            await group_of(self._pipeline, on.stream, group)
+
+        given = {"group": group, "reason": filled(form, "reason", 500)}
+        what = f"{on.stream}/{group}".rstrip("/")
+        if attribute in _ATTRIBUTES:
+            value = await self._signed(attribute, form) or value
+            if value:
+                given |= {"attribute": attribute, "value": value}
+                what += f" {attribute}={shown(value)}"
+
+        return acting("pause", on, given, what=what)
 
     async def resume(self, request: Request, form: FormData) -> Deed:
-        """Let what is paused go on."""
-        target = self._target(request)
-        await self._pipeline.status().existing(target.stream)
-        for pause in await target.pauses().list():
+        """Let go on again what is paused."""
+        on = self._on_stream(request)
+        await self._pipeline.status().existing(on.stream)
+
+        for pause in await on.pauses().list():
             if sign_of(pause.scope) == form.get("pause"):
                 break
         else:
             raise NotFound("no such pause")
+
         given: dict[str, Any] = {"group": pause.group, "level": pause.level}
         if pause.attribute:
             given |= {"attribute": pause.attribute, "value": pause.value}
-        what = f"{target.stream} {shown(pause.scope)}"
-        return acting("resume", target, given, what=what)
 
-    async def release(self, request: Request, form: FormData) -> Deed:
-        """Let a key whose event died go on, with that event first."""
-        return await self._held("release", request, form)
+        what = f"{on.stream} {shown(pause.scope)}"
 
-    async def skip(self, request: Request, form: FormData) -> Deed:
-        """Let a key whose event died go on, without that event."""
-        return await self._held("skip", request, form)
+        return acting("resume", on, given, what=what)
 
     async def limit(self, request: Request, form: FormData) -> Deed:
-        """Set a limit for all workers, or take back what was set."""
-        target = await self._in_group(request, form)
-        name = str(form.get("limit", ""))[:100]
-        rate = str(form.get("limit_rate", "")).strip()[:60]
-        if name not in [limit.name for limit in await target.limits().list()]:
+        """Set a limit for all workers, or take back the limit that was set."""
+        on = await target_of(self._pipeline, request, form)
+        name, rate = filled(form, "limit"), filled(form, "limit_rate").strip()[:60]
+        if name not in [limit.name for limit in await on.limits().list()]:
             raise NotFound("no such limit")
-        given, says = {"limit": name}, "What the handler declares holds again."
+
+        what = f"{on.stream}/{on.group} {name} {rate}"
         if rate:
             Rate.parse(rate)  # Refused before the question is asked.
-            given, says = given | {"rate": rate}, ""
-        what = f"{target.stream}/{target.group} {name} {rate}"
-        return acting("limit", target, given, what=what, says=says)
+            return acting("limit", on, {"limit": name, "rate": rate}, what=what)
+
+        says = "What the handler declares holds again."
+
+        return acting("limit", on, {"limit": name}, what=what, says=says)
 
     async def _held(self, name: str, request: Request, form: FormData) -> Deed:
-        target = await self._in_group(request, form)
-        for row in await self._queries.held(target.stream, target.group):
+        """Let a key whose event died go on, with or without that event."""
+        on = await target_of(self._pipeline, request, form)
+
+        for row in await self._queries.held(on.stream, on.group):
             if sign_of(row.key) == form.get("key"):
-                return acting(name, target, {"key": row.key}, what=shown(row.key))
+                return acting(name, on, {"key": row.key}, what=shown(row.key))
+
         raise NotFound("no such key")
 
-    async def _in_group(self, request: Request, form: FormData) -> Target:
-        stream = name_of(request)
-        wanted = str(form.get("group", ""))
-        return self._target(request, await group_of(self._pipeline, stream, wanted))
+    def _on_stream(self, request: Request) -> Target:
+        return Target(pipeline=self._pipeline, stream=name_of(request), by=who(request))
 
-    async def _signed(self, attribute: str, sign: str) -> str:
-        """The value of an attribute that a button names by its sign."""
+    async def _signed(self, attribute: str, form: FormData) -> str:
+        """The value that a button names by its sign; '' if the form has no sign."""
+        if not (sign := form.get("sign")):
+            return ""
+
         for board in self._boards:
             for value in await board.values(attribute):
                 if sign_of(value) == sign:
                     return value
+
         raise NotFound(f"no such {attribute}")
 
 
 def _ident(form: FormData) -> str:
-    ident = str(form.get("id", ""))[:500]
+    ident = filled(form, "id", 500)
     if not ident.isprintable() or not (ident or form.get("letter")):
         raise NotFound("no such event")
+
     return ident

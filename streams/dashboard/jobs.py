@@ -1,10 +1,12 @@
-"""Replays that take their time: they run in the dashboard, at a rate, and can be watched and stopped."""
+"""Replays that take their time.
+
+They run in the dashboard, at a rate, and can be watched and stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from streams.admin.dead_letter import Filter
@@ -23,8 +25,8 @@ class Job:
     Attributes:
         id: made up.
         stream, group: whose dead letters.
-        by: who started it.
-        rate: letters per second.
+        by: the operator, for the audit record.
+        rate: dead letters per second.
         moved: how many were put back so far.
         state: ``running``, ``done``, ``stopped`` or ``failed``.
     """
@@ -40,10 +42,13 @@ class Job:
 
 
 class Jobs:
-    """The replays that this process runs. What is not put back when it ends stays a dead letter: nothing is lost."""
+    """The replays that this process runs.
+
+    An event that is not put back when the process ends stays a dead letter.
+    """
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: dict[str, Job] = {}
 
     def of(self, stream: str, group: str) -> list[Job]:
         """Those of a group, the latest first."""
@@ -58,10 +63,11 @@ class Jobs:
         job = Job(secrets.token_hex(8), letters.stream, letters.group, by, rate)
         job.task = asyncio.create_task(self._run(job, letters, where))
         self._jobs[job.id] = job
-        while len(self._jobs) > _KEPT and (
-            old := next((j for j in self._jobs.values() if j.state != "running"), None)
-        ):
-            del self._jobs[old.id]
+        over = [each.id for each in self._jobs.values() if each.state != "running"]
+
+        for ident in over[: max(0, len(self._jobs) - _KEPT)]:
+            del self._jobs[ident]
+
         return job
 
     def stop(self, ident: str) -> bool:
@@ -69,8 +75,10 @@ class Jobs:
         job = self._jobs.get(ident)
         if job is None or job.task is None or job.state != "running":
             return False
+
         job.state = "stopped"
         job.task.cancel()
+
         return True
 
     async def close(self) -> None:
@@ -85,6 +93,7 @@ class Jobs:
         try:
             async for moved in letters.replaying(where, rate=job.rate):
                 job.moved += len(moved.moved)
+
             job.state = "done"
         except StreamsError as error:
             job.state = "failed"

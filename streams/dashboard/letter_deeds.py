@@ -1,8 +1,10 @@
-"""What operators may do with dead letters on the pages."""
+"""Actions of operators on dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -11,12 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from streams.admin.actions import ACTIONS
-from streams.admin.dead_letters import DeadLetters
+from streams.admin.actions import Target
+from streams.admin.dead_letter import Filter
 from streams.admin.queries import shown_letter
-from streams.dashboard.deed import Deed, Table, audit, role_of, still_there, who
+from streams.dashboard.deed import Deed, Table, acting, audit, of_verbs, target_of
 from streams.dashboard.jobs import Jobs
-from streams.dashboard.reading import filter_of, group_of, name_of
+from streams.dashboard.reading import filled, filter_of
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
 from streams.errors import EventError
@@ -29,7 +31,7 @@ _MOST_RATE = 1000
 
 
 class LetterDeeds:
-    """The deeds.
+    """The actions on dead letters.
 
     Args:
         pipeline: open while they are done.
@@ -45,204 +47,179 @@ class LetterDeeds:
         self._jobs = jobs
 
     def all(self) -> Table:
-        """Every deed by its name in the path, with who may do it."""
-        operator = Role.OPERATOR
-        return {
-            "replay": (role_of("replay"), self.replay),
-            "discard": (role_of("discard"), self.discard),
-            "stop": (operator, self.stop),
-            "export": (operator, self.export),
-            "edit": (role_of("edit"), self.edit),
+        """Every action by its name in the path, with the role that it needs."""
+        verbs = {"replay": self.replay, "discard": self.discard, "edit": self.edit}
+
+        return of_verbs(verbs) | {
+            "stop": (Role.OPERATOR, self.stop),
+            "export": (Role.OPERATOR, self.export),
         }
 
     async def replay(self, request: Request, form: FormData) -> Deed:
         """Put dead letters back: those that were selected, or all that match, at a rate."""
-        stream, letters = name_of(request), await self._letters(request, form)
-        where, _ = filter_of(form)
-        back = _dead_page(request, letters)
-        says = ACTIONS["replay"].says
+        on = await self._on_group(request, form)
         if form.get("scope") == "selected":
             idents = _idents(form)
 
-            async def some() -> Response:
-                moved = len((await still_there(letters.replay(idents))).moved)
-                return RedirectResponse(f"{back}&notice=replay&moved={moved}", 303)
-
-            return Deed("Replay", f"{stream}/{letters.group}", says, some, len(idents))
-        try:
-            rate = float(
-                max(1, min(_MOST_RATE, int(str(form.get("rate", DEFAULT_RATE))[:9])))
+            return acting(
+                "replay",
+                on,
+                {"which": idents},
+                then=lambda done: _moved(request, on, "replay", len(done.moved)),
+                count=len(idents),
             )
+
+        letters, (where, _) = on.dead_letters(), filter_of(form)
+
+        try:
+            rate = int(filled(form, "rate", 9) or DEFAULT_RATE)
         except ValueError:
-            rate = float(DEFAULT_RATE)
+            rate = DEFAULT_RATE
 
         async def matching() -> Response:
-            self._jobs.start(letters, where, rate, who(request))
-            return RedirectResponse(f"{back}&notice=started", 303)
+            bounded = float(max(1, min(_MOST_RATE, rate)))
+            self._jobs.start(letters, where, bounded, on.by)
 
-        count, is_more = await letters.count_matching(where, _MOST_COUNTED)
-        return Deed(
-            "Replay",
-            f"{stream}/{letters.group}",
-            says,
-            matching,
-            count,
-            is_more,
-            asks_rate=True,
-        )
+            return _back(request, on, "&notice=started")
+
+        counted = await _counted(on, where)
+
+        return acting("replay", on, do=matching, asks_rate=True, **counted)
 
     async def discard(self, request: Request, form: FormData) -> Deed:
         """Delete dead letters for good."""
-        stream, letters = name_of(request), await self._letters(request, form)
-        where, _ = filter_of(form)
-        idents = _idents(form) if form.get("scope") == "selected" else None
+        on = await self._on_group(request, form)
+        which: Filter | list[str]
+        if form.get("scope") == "selected":
+            which = _idents(form)
+            counted: dict[str, Any] = {"count": len(which)}
+        else:
+            which, _ = filter_of(form)
+            counted = await _counted(on, which)
 
-        async def do() -> Response:
-            moved = await still_there(
-                letters.discard(where if idents is None else idents)
-            )
-            return RedirectResponse(
-                f"{_dead_page(request, letters)}&notice=discard&moved={moved}", 303
-            )
-
-        count, is_more = (
-            (len(idents), False)
-            if idents is not None
-            else await letters.count_matching(where, _MOST_COUNTED)
-        )
-        says = ACTIONS["discard"].says
-        return Deed(
-            "Discard",
-            f"{stream}/{letters.group}",
-            says,
-            do,
-            count,
-            is_more,
-            is_final=True,
+        return acting(
+            "discard",
+            on,
+            {"which": which},
+            then=lambda count: _moved(request, on, "discard", count),
+            **counted,
         )
 
     async def stop(self, request: Request, form: FormData) -> Deed:
         """Stop a replay that runs."""
-        ident = str(form.get("job", ""))[:60]
-        letters = await self._letters(request, form)
+        on = await self._on_group(request, form)
 
         async def do() -> Response:
-            if not self._jobs.stop(ident):
+            if not self._jobs.stop(filled(form, "job", 60)):
                 raise HTTPException(409)
-            await audit(
-                self._pipeline,
-                letters.stream,
-                action="stop-replay",
-                group=letters.group,
-                by=who(request),
-            )
-            return RedirectResponse(_dead_page(request, letters), 303)
 
-        return Deed(
-            "Stop",
-            f"{letters.stream}/{letters.group}",
-            "What is not put back yet stays a dead letter.",
-            do,
-        )
+            await _audit(on, action="stop-replay", group=on.group)
+
+            return _back(request, on)
+
+        says = "What is not put back yet stays a dead letter."
+
+        return Deed("Stop", f"{on.stream}/{on.group}", says, do)
 
     async def export(self, request: Request, form: FormData) -> Deed:
-        """Dead letters as JSON lines; with their bodies for those who may see them."""
-        letters = await self._letters(request, form)
+        """Dead letters as JSON lines; with their bodies for admins."""
+        on = await self._on_group(request, form)
         where, _ = filter_of(form)
         viewer: Viewer = request.scope["viewer"]
         bodies = form.get("bodies") == "yes" and viewer.may(Role.ADMIN)
 
         async def lines() -> AsyncIterator[bytes]:
-            async for letter in letters.iterate(where):
-                yield (
-                    orjson.dumps(
-                        letter.as_dict(body=True) if bodies else shown_letter(letter),
-                        default=str,
-                    )
-                    + b"\n"
-                )
+            async for letter in on.dead_letters().iterate(where):
+                row = letter.as_dict(body=True) if bodies else shown_letter(letter)
+                yield orjson.dumps(row, str, orjson.OPT_APPEND_NEWLINE)
 
         async def do() -> Response:
-            await audit(
-                self._pipeline,
-                letters.stream,
-                action="export",
-                group=letters.group,
-                by=who(request),
-                bodies="yes" if bodies else "no",
-            )
-            name = f"{letters.stream}-{letters.group}-dead.jsonl"
+            told = "yes" if bodies else "no"
+            await _audit(on, action="export", group=on.group, bodies=told)
+            name = f"{on.stream}-{on.group}-dead.jsonl"
             headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-            return StreamingResponse(
-                lines(), media_type="application/jsonl", headers=headers
-            )
 
-        count, is_more = await letters.count_matching(where, _MOST_COUNTED)
-        says = (
-            "They are written to a file with their bodies, unmasked."
-            if bodies
-            else "They are written to a file, masked."
-        )
-        return Deed(
-            "Export", f"{letters.stream}/{letters.group}", says, do, count, is_more
-        )
+            return StreamingResponse(lines(), 200, headers, "application/jsonl")
+
+        says = "They are written to a file, masked."
+        if bodies:
+            says = "They are written to a file with their bodies, unmasked."
+
+        counted = await _counted(on, where)
+
+        return Deed("Export", f"{on.stream}/{on.group}", says, do, **counted)
 
     async def edit(self, request: Request, form: FormData) -> Deed | Response:
         """Put one dead letter back with another body."""
-        letters = await self._letters(request, form)
-        ident = str(form.get("letter", ""))[:60]
-        letter = await letters.show(ident)
-        stored = dict(letter.fields).get(b"data", b"").decode("utf-8", "replace")
-        problem, body = "", form.get("body")
-        if not isinstance(body, str):
-            await audit(
-                self._pipeline,
-                letters.stream,
-                action="reveal",
-                by=who(request),
-                event=letter.event_id,
-            )
-        else:
+        on, ident = await self._on_group(request, form), filled(form, "letter", 60)
+        letter = await on.dead_letters().show(ident)
+        body, problem = form.get("body"), ""
+        is_sent = isinstance(body, str)
+        if isinstance(body, str):
             try:
                 data = orjson.loads(body) if letter.is_json else body
             except orjson.JSONDecodeError:
                 problem = "The body is no JSON."
-        if problem or not isinstance(body, str):
+        else:
+            await _audit(on, action="reveal", event=letter.event_id)
+            stored = dict(letter.fields).get(b"data", b"")
+            body = stored.decode("utf-8", "replace")
+
+        if problem or not is_sent:
             return self._render(
                 request,
                 "edit.html",
                 400 if problem else 200,
-                stream=letters.stream,
-                group=letters.group,
+                stream=on.stream,
+                group=on.group,
                 letter=letter,
-                body=body if isinstance(body, str) else stored,
+                body=body,
                 problem=problem,
             )
 
-        async def do() -> Response:
-            try:
-                await still_there(letters.replay_edited(ident, data))
-            except EventError:
-                raise HTTPException(400) from None
-            return RedirectResponse(
-                f"{_dead_page(request, letters)}&notice=replay&moved=1", 303
-            )
-
-        says = ACTIONS["edit"].says
-        return Deed(
-            "Replay", f"{letters.stream}/{letters.group} {letter.event_id}", says, do, 1
+        edited = acting(
+            "edit",
+            on,
+            {"letter": ident, "data": data},
+            then=lambda _: _moved(request, on, "replay", 1),
+            what=f"{on.stream}/{on.group} {letter.event_id}",
+            count=1,
         )
 
-    async def _letters(self, request: Request, form: FormData) -> DeadLetters:
-        stream = name_of(request)
-        group = await group_of(self._pipeline, stream, str(form.get("group", "")))
-        return DeadLetters(self._pipeline.broker, stream, group, by=who(request))
+        async def do() -> Response | str:
+            try:
+                return await edited.do()
+            except EventError:
+                raise HTTPException(400) from None
+
+        return replace(edited, do=do)
+
+    async def _on_group(self, request: Request, form: FormData) -> Target:
+        return await target_of(self._pipeline, request, form)
 
 
 def _idents(form: FormData) -> list[str]:
     return [str(ident)[:60] for ident in form.getlist("letter")][:_MOST_SELECTED]
 
 
-def _dead_page(request: Request, letters: DeadLetters) -> str:
+async def _counted(on: Target, where: Filter) -> dict[str, Any]:
+    """The number of dead letters that match, as fields of an action."""
+    count, is_more = await on.dead_letters().count_matching(where, _MOST_COUNTED)
+
+    return {"count": count, "is_more": is_more}
+
+
+async def _audit(on: Target, **facts: str) -> None:
+    await audit(on.pipeline, on.stream, by=on.by, **facts)
+
+
+def _moved(request: Request, on: Target, notice: str, count: int) -> Response:
+    return _back(request, on, f"&notice={notice}&moved={count}")
+
+
+def _back(request: Request, on: Target, more: str = "") -> Response:
+    """Back to the page of dead letters."""
     root = request.scope.get("root_path", "")
-    return f"{root}/streams/{letters.stream}/dead?group={quote(letters.group)}"
+    page = f"{root}/streams/{on.stream}/dead?group={quote(on.group)}"
+
+    return RedirectResponse(page + more, 303)
