@@ -1,4 +1,4 @@
-"""The dashboard as an ASGI application: routes, pages and who may see them."""
+"""The dashboard as an ASGI application: its routes, and what its templates use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from streams.admin.queries import Chart, ident, shown, shown_facts, sign_of
 from streams.common.log_facts import logger_of
@@ -46,7 +46,6 @@ from streams.dashboard.words import PORTUGUESE, language_of, translated
 from streams.errors import (
     BrokerError,
     BrokerUnavailable,
-    ConfigurationError,
     GroupDropped,
     NotFound,
     StreamsError,
@@ -63,12 +62,14 @@ class Dashboard:
     """Serves the pages of one server.
 
     Args:
-        pipeline: of that server; opened while the application runs. Its handlers are not needed.
+        pipeline: of that server; opened while the application runs. Its handlers are not
+            needed.
         options: see ``DashboardOptions``.
 
     Attributes:
-        api: what is served below ``/api/v1``.
-        app: the ASGI application; mount it anywhere, and give ``lifespan`` to the application around it.
+        api: the part below ``/api/v1``.
+        app: the ASGI application; mount it anywhere, and give ``lifespan`` to the
+            application around it.
     """
 
     def __init__(
@@ -76,16 +77,10 @@ class Dashboard:
     ) -> None:
         self._pipeline = pipeline
         pipeline.patience = pipeline.settings.wait
-        self._options = options or DashboardOptions()
-        known = self._options.accounts if self._options.proxy is None else Accounts({})
-        sessions = Sessions(self._options.secret, known.password_of, pipeline)
-        self._log_in = LogIn(
-            known,
-            sessions,
-            self.render,
-            secure=self._options.secure_cookie,
-            behind=self._options.behind,
-        )
+        self._options = options = options or DashboardOptions()
+        self._known = options.accounts if options.proxy is None else Accounts({})
+        sessions = Sessions(options.secret, self._known.password_of, pipeline)
+        self._log_in = LogIn(self._known, sessions, self.render, options)
         self._jobs = Jobs()
         self._recovering: Recovering | None = None
         self._scraping = Scraping(pipeline)
@@ -93,26 +88,28 @@ class Dashboard:
         named = boards(host)
         self._boards = list(named.values())
         self._portuguese = dict(PORTUGUESE)
+
         for board in self._boards:
             self._portuguese = {**board.words, **self._portuguese}
+
         self._pages = Pages(host, self._jobs, named)
         self._deeds = Deeds(
             pipeline, self.render, self._pages.show_event, self._jobs, self._boards
         )
-        options = self._options
-        is_local = not options.accounts and not options.tokens and options.proxy is None
         self.api = Api(
             pipeline,
             options.tokens,
-            is_local=is_local,
+            is_local=not (options.accounts or options.tokens or options.proxy),
             read_only=options.read_only,
             boards=self._boards,
         )
+
         theirs = {
             name: FileSystemLoader(board.templates)
             for name, board in named.items()
             if board.templates is not None
         }
+
         self._templates = Environment(
             loader=ChoiceLoader(
                 [PackageLoader("streams.dashboard"), PrefixLoader(theirs)]
@@ -122,6 +119,7 @@ class Dashboard:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+
         self._templates.filters |= {
             "moment": moment,
             "age": age,
@@ -132,29 +130,29 @@ class Dashboard:
             "host": host_of,
             "figures": figures,
         }
+
         self._templates.globals["counted"] = counted
         inner = Starlette(
             routes=self._routes(),
             exception_handlers={
                 HTTPException: self._failed,
-                NotFound: self._failed,
-                ConfigurationError: self._failed,
                 StreamsError: self._failed,
-                BrokerError: self._failed,
             },
+            lifespan=self.lifespan,
         )
-        guard = Gatekeeper(inner, options, sessions, self._failed)
-        self.app: ASGIApp = _Outermost(guard, Starlette(lifespan=self.lifespan))
+
+        self.app: ASGIApp = Gatekeeper(inner, options, sessions, self._failed)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Open the pipeline for as long as the application runs, whether the server is there or not."""
+        """Open the pipeline while the application runs, whether the server is there or not."""
         async with self._pipeline:
             self._recovering = recovering = Recovering(
                 self._pipeline.broker, "dashboard"
             )
             if not self._pipeline.broker.was_reached:
                 recovering.start()
+
             try:
                 yield
             finally:
@@ -172,36 +170,34 @@ class Dashboard:
     ) -> Response:
         """A page."""
         viewer: Viewer | None = request.scope.get("viewer")
-        page = self._templates.get_template(template).render(
-            values
-            | self._common(request)
-            | {
-                "viewer": viewer,
-                "entries": [
-                    entry for board in self._boards for entry in board.entries.items()
-                ],
-                "acts": viewer is not None
-                and viewer.may(Role.OPERATOR)
-                and not self._options.read_only,
-                "reveals": viewer is not None
-                and viewer.may(Role.ADMIN)
-                and not self._options.read_only,
-                "read_only": self._options.read_only,
-                "has_accounts": bool(self._options.accounts)
-                and self._options.proxy is None,
-                "title": values.get("title", ""),
-            }
-        )
+        read_only = self._options.read_only
+        may = 0 if viewer is None or read_only else viewer.role
+        told = self._common(request) | {
+            "viewer": viewer,
+            "entries": [
+                entry for board in self._boards for entry in board.entries.items()
+            ],
+            "acts": may >= Role.OPERATOR,
+            "reveals": may >= Role.ADMIN,
+            "read_only": read_only,
+            "has_accounts": bool(self._known),
+            "title": values.get("title", ""),
+        }
+
+        page = self._templates.get_template(template).render(values | told)
+
         return HTMLResponse(page, status)
 
     def fragment(self, request: Request, template: str, **values: Any) -> str:
-        """A part of a page that is the same for everybody who speaks the language."""
+        """A part of a page, the same for all viewers with this language."""
         told = self._common(request) | {"acts": False}
+
         return self._templates.get_template(template).render(values | told)
 
     def _common(self, request: Request) -> dict[str, Any]:
-        """What every template may use."""
+        """The values that every template may use."""
         language = language_of(request.headers.get("accept-language", ""))
+
         return {
             "_": lambda text: translated(text, language, self._portuguese),
             "language": language,
@@ -212,6 +208,7 @@ class Dashboard:
         pages = self._pages
         stream = "/streams/{stream}"
         static = StaticFiles(directory=Path(__file__).parent / "static")
+
         return [
             Route("/login", self._log_in.enter, methods=["GET", "POST"]),
             Route("/logout", self._log_in.leave, methods=["POST"]),
@@ -244,7 +241,7 @@ class Dashboard:
         ]
 
     def _acting(self, name: str, role: Role) -> Page:
-        """What changes something: for those who may, with the token of their session."""
+        """The route of an action: it needs a role, and the token of the session."""
 
         async def guarded(request: Request) -> Response:
             viewer: Viewer = request.scope["viewer"]
@@ -255,6 +252,7 @@ class Dashboard:
                 or not has_token(viewer, form.get("token"))
             ):
                 raise HTTPException(403)
+
             return await self._deeds.answer(request, name)
 
         return guarded
@@ -267,16 +265,19 @@ class Dashboard:
             return PlainTextResponse(
                 refused.detail, refused.status_code, refused.headers
             )
+
         if not token.reaches(""):
             return PlainTextResponse(
                 "this token is for some streams only, and figures are of all", 403
             )
+
         text = await self._scraping.text()
         if not text:
             return PlainTextResponse(
                 "this needs the extra prometheus: pip install 'streams[prometheus]'",
                 404,
             )
+
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _health(self, _: Request) -> Response:
@@ -287,72 +288,67 @@ class Dashboard:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         if path.startswith("/api/v1/") and isinstance(error, HTTPException):
             return await problem(request, error)
-        status, text = 400, "The request is not valid."
-        if isinstance(error, HTTPException):
-            status = error.status_code
-        elif isinstance(error, GroupDropped):
-            return self.render(request, "problem.html", 409, problem=str(error))
-        elif isinstance(error, NotFound):
-            status = 404
-        elif isinstance(error, (BrokerUnavailable, WrongCredentials)):
+
+        if isinstance(error, (BrokerUnavailable, WrongCredentials)):
             if self._recovering is not None:
                 self._recovering.report(error)
-            status = 503
-            if isinstance(error, WrongCredentials):
-                return self.render(
-                    request,
-                    "problem.html",
-                    status,
-                    problem="The server refuses the credentials.",
-                )
         elif isinstance(error, BrokerError):
             logger.warning("the server refuses", extra={"error": str(error)})
-            status = 503
-        known = {
-            403: "You may not do this.",
-            404: "Not found.",
-            409: "Somebody else was faster.",
-            503: "The server does not answer.",
-        }
-        return self.render(
-            request, "problem.html", status, problem=known.get(status, text)
-        )
+
+        status, says = _fault(error)
+
+        return self.render(request, "problem.html", status, problem=says)
 
 
-class _Outermost:
-    """Every request to the guard, whatever its path looks like; start and end to who knows about these."""
+_SAYS = {
+    403: "You may not do this.",
+    404: "Not found.",
+    409: "Somebody else was faster.",
+    503: "The server does not answer.",
+}
 
-    def __init__(self, guard: ASGIApp, lifespan: ASGIApp) -> None:
-        self._guard = guard
-        self._lifespan = lifespan
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._lifespan if scope["type"] == "lifespan" else self._guard)(
-            scope, receive, send
-        )
+def _fault(error: Exception) -> tuple[int, str]:
+    """The status and the sentence for a page that failed."""
+    if isinstance(error, GroupDropped):
+        return 409, str(error)
+
+    if isinstance(error, WrongCredentials):
+        return 503, "The server refuses the credentials."
+
+    status = 400
+    if isinstance(error, HTTPException):
+        status = error.status_code
+    elif isinstance(error, NotFound):
+        status = 404
+    elif isinstance(error, BrokerError):
+        status = 503
+
+    return status, _SAYS.get(status, "The request is not valid.")
 
 
 def moment(at: float | str | None) -> str:
     """A Unix time as ISO 8601; the page shows it in the reader's zone."""
+    if not at:
+        return ""
+
     try:
-        return (
-            datetime.fromtimestamp(float(at or 0), UTC).isoformat(
-                timespec="milliseconds"
-            )
-            if at
-            else ""
-        )
+        found = datetime.fromtimestamp(float(at), UTC)
     except (ValueError, OverflowError, OSError):
         return ""
+
+    return found.isoformat(timespec="milliseconds")
 
 
 def age(seconds: float | None) -> str:
     """A span in one unit."""
     if seconds is None:
         return ""
+
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
+
     return f"{max(0.0, seconds):.1f} s"
 
 
@@ -366,6 +362,7 @@ def figures(chart: Chart) -> str:
     rows = [
         [row.get(name, 0) for row in chart.rows] for name in ("done", "retried", "dead")
     ]
+
     return orjson.dumps(
         {"since": chart.since, "span": chart.span, "rows": rows}
     ).decode()

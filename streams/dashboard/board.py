@@ -1,4 +1,4 @@
-"""What an application adds to the dashboard, and what its pages are made with."""
+"""The part of the dashboard that an application brings, and the host of its pages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Page = Callable[[Request], Awaitable[Response]]
 
 
 class Hit(NamedTuple):
-    """What a search found.
+    """A find of a search.
 
     Attributes:
-        kind: what it is, e.g. ``Order``; translated.
+        kind: a word for its kind, e.g. ``Order``; translated.
         name: its id, as it may be shown.
         state: where it stands, in a word.
         path: of its page, with the query, below the root of the dashboard.
@@ -52,8 +52,8 @@ async def _no_values(_: str) -> Iterable[str]:
 class Board:
     """The part of the dashboard that an application brings.
 
-    Paths begin with ``/`` and are below the root of the dashboard. A path, a deed or an
-    operation that is there already stays as it is.
+    Paths begin with ``/`` and are below the root of the dashboard. A path, an action or
+    an operation that is there already stays as it is.
 
     Attributes:
         entries: title to path of what stands in the navigation.
@@ -61,7 +61,7 @@ class Board:
         templates: the folder of its templates. ``render`` finds them behind the name of
             the application: ``shop/stock.html``.
         words: its texts in Brazilian Portuguese, by the English ones.
-        deeds: what operators may do, at ``/streams/{stream}/NAME``.
+        deeds: actions of operators, at ``/streams/{stream}/NAME``.
         operations: of the API.
         tags: the parts of the API's document that they stand in, with a sentence each.
         search: finds what it knows by an id.
@@ -82,7 +82,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What pages are made with.
+    """The services that pages use.
 
     Attributes:
         pipeline: open while pages are asked.
@@ -103,7 +103,7 @@ class Host:
         values: Callable[[], Awaitable[Mapping[str, Any]]],
         *key: str,
     ) -> Response:
-        """A part of a page, now and as it changes; ``key`` tells it from others of the template."""
+        """A part of a page, as it changes; ``key`` tells it from others of the template."""
 
         async def made() -> str:
             return self.fragment(request, template, **await values())
@@ -111,8 +111,9 @@ class Host:
         return await self.live.answer(request, self.key(request, template, *key), made)
 
     def key(self, request: Request, *key: str) -> tuple[str, ...]:
-        """What tells a part from others, in each language and under each root."""
+        """The name of a part among all others, in each language and under each root."""
         language = language_of(request.headers.get("accept-language", ""))
+
         return (language, request.scope.get("root_path", ""), *key)
 
 
@@ -120,17 +121,20 @@ def boards(host: Host) -> dict[str, Board]:
     """The part of each application that is installed, by its name."""
     guests = Guests(logger.error)
     found: dict[str, Board] = {}
+
     for name, guest in guests.all.items():
         with guests.excused(name, "give its part of the dashboard"):
             board = guest.board(host)
             if board is not None:
                 found[name] = board
+
     return found
 
 
 async def hits(boards: Mapping[str, Board], wanted: str) -> list[Hit]:
-    """What applications know by an id; one that fails does not hide what others know."""
+    """The finds of all applications; one that fails does not hide those of the others."""
     found: list[Hit | None] = []
+
     for name, board in boards.items():
         try:
             found.append(await board.search(wanted))
@@ -138,7 +142,9 @@ async def hits(boards: Mapping[str, Board], wanted: str) -> list[Hit]:
             raise
         except Exception as error:  # noqa: BLE001 - it is logged, and the page shows the rest
             logger.error(  # noqa: TRY400 - the facts are masked
-                "the search of an application failed; the page shows what else was found",
+                "the search of an application failed; "
+                "the page shows what else was found",
                 extra={"application": name, **failure_facts(error)},
             )
+
     return [hit for hit in found if hit is not None]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,7 +67,10 @@ NEEDS_ACCOUNTS = (
     " --users FILE reads the file; an application that mounts it gives "
     "DashboardOptions(Accounts.read(FILE)))"
 )
-_NEEDS_USERS = "this dashboard knows tokens only, so it has no pages: add [users.NAME] to its file, or use /api/v1"
+_NEEDS_USERS = (
+    "this dashboard knows tokens only, so it has no pages: add [users.NAME] to its file, "
+    "or use /api/v1"
+)
 _PROXY_IS_SILENT = (
     "the proxy does not say who you are, or what you may do: its headers give one name,"
     " and one group that means a role"
@@ -88,11 +92,11 @@ Refusal = tuple[int, str]
 
 
 class Gatekeeper:
-    """Knows who makes a request, refuses what comes from elsewhere, and tells browsers what they must not do.
+    """Finds the viewer of a request, refuses strangers, and gives browsers their rules.
 
     Args:
-        app: what is guarded.
-        options: who is known. Without accounts, tokens and a proxy every request that
+        app: the application behind it.
+        options: the accounts, tokens and proxy. Without any of them every request that
             this machine sends directly is an admin's, and all others are refused. With
             tokens, but without accounts and a proxy, there are no pages.
         sessions: of those who are logged in.
@@ -121,6 +125,10 @@ class Gatekeeper:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+
         # There is none, and nothing of ours is reached past the rules below.
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
@@ -128,26 +136,25 @@ class Gatekeeper:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (name.lower().encode(), value.encode())
-                        for name, value in HEADERS.items()
-                    ),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.append(name, value)
+
             await deliver(message)
 
         receive, deliver = receiving(receive), sending(send, scope)
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+
         try:
             refusal = await self._refusal(request, path)
         except StreamsError as error:
             refusal = await self._failed(request, error)
+
         try:
             await (refusal or self._app)(scope, receive, send_with_headers)
         except* (NotRead, ClientDisconnect):
-            pass  # Nobody is there to be answered.
+            pass  # The client is gone.
 
     async def _refusal(self, request: Request, path: str) -> Response | None:
         is_api = path.startswith(_API) or path == _METRICS
@@ -156,16 +163,17 @@ class Gatekeeper:
             or _doubled(request.scope, self._believed)
             or _unfit(request, is_api=is_api)
         )
+
         if refused is not None:
             status, says = refused
             if status == 403:
                 self._log(says, request)
-            return (
-                problem_of(status, says)
-                if path.startswith(_API)
-                else PlainTextResponse(says, status)
-            )
-        # Who asks the API shows a token, and no cookie counts.
+
+            answer = problem_of if path.startswith(_API) else _plain
+
+            return answer(status, says)
+
+        # Programs show the API a token, and no cookie counts there.
         return None if is_api else await self._unknown(request, path)
 
     def _log(self, says: str, request: Request) -> None:
@@ -173,114 +181,132 @@ class Gatekeeper:
         kind, now = says.partition(":")[0][:60], time.monotonic()
         if now - self._logged.get(kind, -_LOGGED_EVERY) < _LOGGED_EVERY:
             return
+
         self._logged[kind] = now
         place = place_of(request, self._behind)
         logger.warning("a request was refused: %s", says, extra={"place": place})
 
     def _not_for(self, request: Request, path: str, *, is_api: bool) -> Refusal | None:
-        """A refusal of what is not for who asks, whoever that is."""
+        """A refusal of a request that this dashboard takes from no caller of its kind."""
         if self._accounts or self._proxy is not None:
             return None
+
         if not self._tokens:
             return None if is_direct(request.scope) else (403, NEEDS_ACCOUNTS)
+
         return None if is_api or path == _HEALTH else (404, _NEEDS_USERS)
 
     async def _unknown(self, request: Request, path: str) -> Response | None:
-        """An answer to who has to say first who they are."""
+        """The answer to a request without a viewer, on a page that needs one."""
         request.scope["viewer"] = None
         if path.startswith(_OPEN):
             return None
+
         request.scope["viewer"] = viewer = await self._viewer(request)
         if viewer is not None:
             return None
+
         if self._proxy is not None:
             return PlainTextResponse(_PROXY_IS_SILENT, 401)
-        if request.method == "GET" and "text/html" in request.headers.get(
-            "accept", "text/html"
-        ):
+
+        accepts = request.headers.get("accept", "text/html")
+        if request.method == "GET" and "text/html" in accepts:
             return RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
+
         return PlainTextResponse("log in", 401)
 
     async def _viewer(self, request: Request) -> Viewer | None:
         if self._proxy is not None:
             return self._proxy.viewer(request, self._sessions.token_of)
+
         if not self._accounts:
-            # Where nobody is known at all, the request is direct, or it would not have
-            # come so far.
-            return (
-                None
-                if self._tokens
-                else Viewer("", Role.ADMIN, self._sessions.anonymous().token)
-            )
+            if self._tokens:
+                return None
+
+            # The request is direct, or it would not have come so far.
+            return Viewer("", Role.ADMIN, self._sessions.anonymous().token)
+
         session = await self._sessions.read(request.cookies.get(COOKIE, ""))
-        role = self._accounts.role_of(session.name) if session is not None else None
-        return (
-            None
-            if session is None or role is None
-            else Viewer(session.name, role, session.token)
-        )
+        if session is None:
+            return None
+
+        role = self._accounts.role_of(session.name)
+
+        return None if role is None else Viewer(session.name, role, session.token)
+
+
+def _plain(status: int, says: str) -> Response:
+    return PlainTextResponse(says, status)
 
 
 def _doubled(scope: Scope, believed: frozenset[str]) -> Refusal | None:
-    """A refusal of what says twice what something is decided by, or in a spelling that some take for the same."""
+    """A refusal of a header that decides something, and is there twice.
+
+    A spelling with an underscore is refused, too: some servers take it for the same.
+    """
     seen: set[str] = set()
+
     for raw, _ in scope["headers"]:
         name = raw.decode("latin-1").lower()
         plain = name.replace("_", "-")
         if plain not in believed:
             continue
+
         if plain in seen:
-            return (
-                400,
-                f"the header {plain} is there twice: a proxy has to replace what "
-                "comes from outside",
-            )
+            says = "a proxy has to replace what comes from outside"
+            return 400, f"the header {plain} is there twice: {says}"
+
         if name != plain:
             return 400, f"the header {plain} is spelled with an underscore"
+
         seen.add(plain)
+
     return None
 
 
 def _unfit(request: Request, *, is_api: bool) -> Refusal | None:
-    """A refusal of what nobody may send."""
+    """A refusal of a request whose method, origin or size is not allowed."""
     changes = request.method not in ("GET", "HEAD")
-    if changes and request.method != "POST" and not is_api:
+    if not changes:
+        return None
+
+    if request.method != "POST" and not is_api:
         return 405, "method not allowed"
-    if changes and (refused := _foreign(request)) is not None:
-        return refused
-    if (
-        request.method == "POST"
-        and not is_api
-        and not request.headers.get("content-length", "").isdigit()
-    ):
+
+    refused = _foreign(request)
+    length = request.headers.get("content-length", "")
+    if refused is None and not is_api and not length.isdigit():
         # A form is read whole, by the log-in even of strangers: it has to say first how
         # long it is.
         return 411, "length required"
-    return None
+
+    return refused
 
 
 def _foreign(request: Request) -> Refusal | None:
-    """A refusal of what another site makes a browser send; what is no browser sends no such header."""
-    site, origin = (
-        request.headers.get("sec-fetch-site", ""),
-        request.headers.get("origin", ""),
-    )
-    if (
-        request.method == "OPTIONS"
-        and "access-control-request-method" in request.headers
-    ):
+    """A refusal of a request that another site makes a browser send.
+
+    Programs that are no browsers send no such header.
+    """
+    headers = request.headers
+    site, origin = headers.get("sec-fetch-site", ""), headers.get("origin", "")
+    if request.method == "OPTIONS" and "access-control-request-method" in headers:
         return 403, _NO_CORS
+
     if site not in ("", "same-origin", "none"):
         return 403, f"the request comes from another site: {_NO_CORS}"
-    host = request.headers.get("host", "")
+
+    host, length = headers.get("host", ""), headers.get("content-length", "0")
     if origin and origin != "null" and urlsplit(origin).netloc != host:
         names = f"Origin is {_word(origin)}, and Host is {_word(host)}"
         return 403, f"the request comes from another origin: {names}; {_HOST_AS_SENT}"
+
     if origin == "null":
         return 403, "the request comes from nowhere"
-    length = request.headers.get("content-length", "0")
+
     if not length.isdigit() or int(length) > _LARGEST:
         return 413, "too large"
+
     return None
 
 
@@ -290,7 +316,7 @@ def _word(text: str) -> str:
 
 
 def has_token(viewer: Viewer, given: object) -> bool:
-    """Whether a form carries the token of who sends it."""
+    """Whether a form carries the token of its viewer."""
     return isinstance(given, str) and hmac.compare_digest(
         given.encode("utf-8", "replace"), viewer.token.encode()
     )

@@ -1,4 +1,4 @@
-"""Live parts of pages: rendered once for everybody who looks at the same, and sent to them as it changes."""
+"""Live parts of pages: rendered once for all viewers, and sent to them as they change."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from streams.errors import StreamsError
 logger = logger_of("dashboard")
 Render = Callable[[], Awaitable[str]]
 _LASTS = 300.0
-"""Seconds after which a stream ends: whoever opens it anew is asked again who they are."""
+"""Seconds after which a stream ends: a viewer who opens it anew is checked again."""
 _SILENT = 15.0
 _MOST = 500
-"""Streams that are open at once; who comes later asks every few seconds instead."""
+"""Streams that are open at once; later viewers ask every few seconds instead."""
 _MOST_EACH = 100
 """Of these, those of one name."""
 
 
 class _Shared:
-    """One part of a page while somebody looks at it."""
+    """One part of a page while it has viewers."""
 
     def __init__(self, render: Render) -> None:
         self.viewers = 0
@@ -53,11 +53,13 @@ class _Shared:
             except StreamsError as error:
                 logger.debug("a live part waits", extra={"error": str(error)})
                 self._tell(self.text, is_stale=True)
+
             await asyncio.sleep(FRESH)
 
     def _tell(self, text: str, *, is_stale: bool) -> None:
         if (text, is_stale) == (self.text, self.is_stale) and self.version:
             return
+
         self.text, self.is_stale = text, is_stale
         self.version += 1
         self._changed.set()
@@ -65,11 +67,11 @@ class _Shared:
 
 
 class Live:
-    """Serves live parts, as server-sent events or, to who cannot have these, one at a time.
+    """Serves live parts, as server-sent events or one at a time.
 
-    Each part is rendered every two seconds while anybody looks, once for all of them,
-    whoever reads slowly gets the latest and nothing in between. Those who ask for one
-    at a time share what was rendered in the last two seconds.
+    Each part is rendered every two seconds while it has viewers, once for all of them.
+    A slow reader gets the latest and nothing in between. Viewers who ask for one at a
+    time share the text of the last two seconds.
     """
 
     def __init__(self) -> None:
@@ -86,35 +88,43 @@ class Live:
         """The part that ``key`` names, as the request asks for it."""
         if "text/event-stream" not in request.headers.get("accept", ""):
             return HTMLResponse(await self.rendered(key, render))
+
         viewer: Viewer | None = request.scope.get("viewer")
         name = viewer.name if viewer is not None else ""
         if self._open.total() >= _MOST or (name and self._open[name] >= _MOST_EACH):
             return Response("too many viewers", 503)
-        return StreamingResponse(
-            self._events(key, render, name), media_type="text/event-stream"
-        )
+
+        events = self._events(key, render, name)
+
+        return StreamingResponse(events, media_type="text/event-stream")
 
     async def rendered(self, key: Hashable, render: Render) -> str:
-        """The part as it was in the last two seconds, rendered anew if nobody asked for it then."""
+        """The part as it was in the last two seconds, rendered anew if it was not asked for."""
         now = time.monotonic()
+
         for old in [name for name, (at, _) in self._asked.items() if now - at > FRESH]:
             del self._asked[old]
+
         if key not in self._asked:
             self._asked[key] = (now, asyncio.ensure_future(render()))
-        # Who leaves meanwhile ends it for nobody else.
+
+        # A viewer who leaves meanwhile must not end it for the others.
         return await asyncio.shield(self._asked[key][1])
 
     async def _events(
         self, key: Hashable, render: Render, name: str = ""
     ) -> AsyncIterator[bytes]:
-        part = self._parts.get(key)
-        if part is None:
-            part = self._parts[key] = _Shared(render)
+        if key not in self._parts:
+            self._parts[key] = _Shared(render)
+
+        part = self._parts[key]
         part.viewers += 1
         self._open[name] += 1
+
         try:
             seen, end = 0, time.monotonic() + _LASTS
             yield b"retry: 3000\n\n"
+
             while time.monotonic() < end:
                 try:
                     async with asyncio.timeout(_SILENT):
@@ -122,20 +132,18 @@ class Live:
                 except TimeoutError:
                     yield b": still here\n\n"
                     continue
+
                 seen = part.version
-                yield (
-                    _event("stale", "") if part.is_stale else _event("view", part.text)
-                )
+                yield _event("stale") if part.is_stale else _event("view", part.text)
         finally:
             self._open[name] -= 1
-            if not self._open[name]:
-                del self._open[name]
+            self._open += Counter[str]()  # Without the names that are at 0.
             part.viewers -= 1
             if not part.viewers:
                 del self._parts[key]
                 part.close()
 
 
-def _event(name: str, text: str) -> bytes:
+def _event(name: str, text: str = "") -> bytes:
     lines = "".join(f"data: {line}\n" for line in text.splitlines() or [""])
     return f"event: {name}\n{lines}\n".encode()

@@ -15,16 +15,19 @@ class DashboardOptions:
     """How a dashboard is served.
 
     Attributes:
-        accounts: who may log in. Without any, and without tokens and a proxy, requests that this machine sends directly
-            may do everything, and all others are refused.
-        tokens: of programs that use the API; those of ``accounts`` if none are given. With tokens alone there are no
-            pages.
-        secret: that cookies are signed with, the same in every process that serves it; made up if empty.
-        read_only: nobody may change anything.
+        accounts: of the people who log in. Without any, and without tokens and a proxy,
+            requests that this machine sends directly may do everything, and all others
+            are refused.
+        tokens: of programs that use the API; those of ``accounts`` if none are given.
+            With tokens alone there are no pages.
+        secret: that cookies are signed with, the same in every process that serves it;
+            made up if empty.
+        read_only: every change is refused.
         secure_cookie: the cookie goes over https only.
-        proxy: who is logged in is known by a proxy before it, which says so in headers.
-        behind: networks of proxies that only pass requests on, and say in ``X-Forwarded-For`` where these come from.
-            Wrong passwords are counted by that address, and logged with it. Empty: by the peer's.
+        proxy: a proxy before the dashboard that names the viewer in headers.
+        behind: networks of proxies that only pass requests on, and say in
+            ``X-Forwarded-For`` where these come from. Wrong passwords are counted by that
+            address, and logged with it. Empty: by the peer's.
     """
 
     accounts: Accounts = field(default_factory=lambda: Accounts({}))
@@ -36,6 +39,9 @@ class DashboardOptions:
     behind: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the tokens of the file: an application that reads it means that tokens are asked for."""
+        """Take the tokens of the file.
+
+        An application that reads the file means that its tokens are asked for.
+        """
         if not self.tokens:
             object.__setattr__(self, "tokens", self.accounts.tokens)
