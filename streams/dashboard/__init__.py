@@ -1,4 +1,7 @@
-"""The dashboard: what operators see of a server, and what they may do, in a browser. Needs the extra ``web``."""
+"""The dashboard: a server's streams and the actions of operators, in a browser.
+
+It needs the extra ``web``.
+"""
 
 from streams.dashboard.accounts import Accounts, hash_password
 from streams.dashboard.app import Dashboard

@@ -1,4 +1,4 @@
-"""Who may use the dashboard: names with hashed passwords and roles."""
+"""The accounts of the dashboard: names with hashed passwords and roles."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SCHEME = "scrypt"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who may log in.
+    """A person with a password.
 
     Attributes:
-        name: who.
-        role: what they may do.
+        name: the one to log in with.
+        role: their rights.
         password: hashed.
     """
 
@@ -37,10 +37,12 @@ class Account:
 
 
 def hash_password(password: str) -> str:
-    """What stands for a password in the file of accounts."""
+    """The hash of a password, for the file of accounts."""
     salt = os.urandom(16)
     found = hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, dklen=32)
-    return f"{_SCHEME}${_N}${_R}${_P}${base64.b64encode(salt).decode()}${base64.b64encode(found).decode()}"
+    texts = [base64.b64encode(part).decode() for part in (salt, found)]
+
+    return "$".join([_SCHEME, str(_N), str(_R), str(_P), *texts])
 
 
 def is_password(given: str, hashed: str) -> bool:
@@ -49,6 +51,7 @@ def is_password(given: str, hashed: str) -> bool:
         scheme, n, r, p, salt, wanted = hashed.split("$")
         if scheme != _SCHEME:
             return False
+
         found = hashlib.scrypt(
             given.encode("utf-8", "replace"),
             salt=base64.b64decode(salt),
@@ -57,6 +60,7 @@ def is_password(given: str, hashed: str) -> bool:
             p=int(p),
             dklen=32,
         )
+
         return hmac.compare_digest(found, base64.b64decode(wanted))
     except (ValueError, binascii.Error):
         return False
@@ -66,7 +70,9 @@ _NOBODY = hash_password(base64.b64encode(os.urandom(12)).decode())
 
 
 class Accounts:
-    """The accounts of a dashboard, with the tokens of the same file; it is true if there is an account.
+    """The accounts of a dashboard, with the tokens of the same file.
+
+    It is true if there is an account.
 
     A file is TOML::
 
@@ -82,8 +88,8 @@ class Accounts:
 
     Args:
         accounts: by name.
-        tokens: those of the same file. A file with tokens alone must not look like one with nothing in it, for where
-            nothing is known, this machine may do everything.
+        tokens: those of the same file. A file with tokens alone must not look like an
+            empty one: without accounts and tokens, this machine may do everything.
 
     Attributes:
         tokens: of programs.
@@ -103,7 +109,8 @@ class Accounts:
         """Read a file, its tokens too.
 
         Raises:
-            ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
+            ConfigurationError: it cannot be read, or says something that cannot be
+                right; no hash is repeated.
         """
         stored = read_file(path)
         rows = stored.get("users", {})
@@ -111,6 +118,7 @@ class Accounts:
             raise ConfigurationError(
                 f"{path} names no users: write [users.NAME] with password and role"
             )
+
         return cls(
             {
                 name: _account(f"{path}, user {name}", name, row)
@@ -120,30 +128,32 @@ class Accounts:
         )
 
     def role_of(self, name: str) -> Role | None:
-        """What somebody may do now; None if there is no such account (any more)."""
+        """The role of an account now; None if there is no such account (any more)."""
         found = self._accounts.get(name)
+
         return None if found is None else found.role
 
     def password_of(self, name: str) -> str:
         """The password hash of an account; '' if there is no such account (any more)."""
         found = self._accounts.get(name)
+
         return "" if found is None else found.password
 
     def log_in(self, name: str, password: str) -> Role | None:
-        """The role of who gives name and password; None if they are wrong.
+        """The role that a name and a password give; None if they are wrong.
 
         A name that is unknown costs the same time as a wrong password.
         """
         found = self._accounts.get(name)
-        right = is_password(
-            password[:1000], found.password if found is not None else _NOBODY
-        )
+        right = is_password(password[:1000], self.password_of(name) or _NOBODY)
+
         return found.role if found is not None and right else None
 
 
 def _account(where: str, name: str, row: Any) -> Account:
     if not isinstance(row, dict) or set(row) != {"password", "role"}:
         raise ConfigurationError(f"{where}: give password and role, and nothing else")
+
     role, password = role_of(where, row), row["password"]
     if (
         not isinstance(password, str)
@@ -153,4 +163,5 @@ def _account(where: str, name: str, row: Any) -> Account:
         raise ConfigurationError(
             f"{where}: password is a hash; 'streams dashboard --hash-password' makes one"
         )
+
     return Account(name, role, password)

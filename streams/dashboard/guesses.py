@@ -1,4 +1,4 @@
-"""How long somebody waits who gave wrong passwords: by name, by address, and by browser."""
+"""Waits after wrong passwords: by name, by address, and by browser."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ class Allowance(NamedTuple):
 NAME = Allowance(5, 300.0)
 BROWSER = Allowance(5, 300.0)
 PLACE = Allowance(20, 60.0)
-"""An address is often a proxy's, or that of a whole office: it is slowed down later, and never for long."""
+"""An address is often a proxy's, or that of a whole office.
+
+So it is slowed down later, and never for long.
+"""
 
 
 class Key(NamedTuple):
-    """What guesses are counted by: ``limit`` holds for ``text``."""
+    """A text that guesses are counted by, with its limit."""
 
     text: str
     limit: Allowance
 
 
 class Guesses:
-    """Counts wrong passwords, and forgets one a minute: nobody is kept out for what was long ago.
+    """Counts wrong passwords, and forgets one a minute, so old ones keep no person out.
 
     Args:
         clock: monotonic seconds.
@@ -56,6 +59,7 @@ class Guesses:
             count = self._left(key.text) + 1.0
             self._wrong.pop(key.text, None)  # So that the latest stand last.
             self._wrong[key.text] = (count, self._clock())
+
         while len(self._wrong) > _MOST:
             del self._wrong[next(iter(self._wrong))]
 
@@ -73,7 +77,7 @@ class Guesses:
         over = int(count) - key.limit.free
         if over < 0:
             return 0.0
-        return max(
-            0.0,
-            at + min(key.limit.longest, _FIRST * 2.0 ** min(20, over)) - self._clock(),
-        )
+
+        span = min(key.limit.longest, _FIRST * 2.0 ** min(20, over))
+
+        return max(0.0, at + span - self._clock())

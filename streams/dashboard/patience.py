@@ -1,4 +1,7 @@
-"""How long a request may take to come, and an answer to be read, whatever server the dashboard runs under."""
+"""Limits of time for a request to come, and for an answer to be read.
+
+They hold whatever server the dashboard runs under.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def receiving(receive: Receive) -> Receive:
         nonlocal began, size, is_whole
         if is_whole:
             return await receive()  # It waits for the client to leave.
+
         began = began or time.monotonic()
+
         try:
             async with asyncio.timeout(began + BODY + size / _RATE - time.monotonic()):
                 message = await receive()
@@ -39,8 +44,10 @@ def receiving(receive: Receive) -> Receive:
             raise HTTPException(
                 408, "the body did not come in time", {"Connection": "close"}
             ) from None
+
         size += len(message.get("body", b""))
         is_whole = not message.get("more_body", False)
+
         return message
 
     return patient
@@ -58,11 +65,9 @@ def sending(send: Send, scope: Scope) -> Send:
             async with asyncio.timeout(UNREAD):
                 await send(message)
         except TimeoutError:
-            peer = scope.get("client")
-            logger.warning(
-                "a client does not read its answer",
-                extra={"place": str(peer[0]) if peer else ""},
-            )
+            place, _ = scope.get("client") or ("", 0)
+            says = "a client does not read its answer"
+            logger.warning(says, extra={"place": place})
             raise NotRead from None
 
     return patient

@@ -16,8 +16,9 @@ def place_of(request: Request, behind: Sequence[Network]) -> str:
 
     Args:
         request: the request.
-        behind: networks of proxies, of which each writes at the end of ``X-Forwarded-For`` who asked it. What stands
-            before that may be a browser's invention, and is not looked at.
+        behind: networks of proxies, of which each writes the address of its client at the
+            end of ``X-Forwarded-For``. An address before these may be a browser's
+            invention, and is not looked at.
     """
     place = request.client.host if request.client is not None else ""
     passed = [
@@ -25,11 +26,14 @@ def place_of(request: Request, behind: Sequence[Network]) -> str:
         for line in request.headers.getlist(FORWARDED)
         for part in line.split(",")
     ]
+
     while passed and _is_in(_address(place), behind):
         before = _address(passed.pop())
         if before is None:
             break
+
         place = str(before)
+
     return place
 
 

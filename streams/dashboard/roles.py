@@ -1,4 +1,4 @@
-"""What somebody may do on the dashboard, and the file that says it."""
+"""Roles on the dashboard, and the file that gives them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.errors import ConfigurationError
 
 
 class Role(IntEnum):
-    """What somebody may do; each may do what the ones before may."""
+    """The rights of an account or a token; each has those of the ones before, too."""
 
     VIEWER = 1
     """Look, with personal data masked."""
@@ -48,4 +48,5 @@ def role_of(where: str, row: dict[str, Any]) -> Role:
     role = row.get("role")
     if not isinstance(role, str) or role.upper() not in Role.__members__:
         raise ConfigurationError(f"{where}: role is viewer, operator or admin")
+
     return Role[role.upper()]

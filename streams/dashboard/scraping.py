@@ -1,4 +1,4 @@
-"""What waits on every stream, for Prometheus to scrape from the dashboard."""
+"""Figures of the events that wait, for Prometheus to scrape from the dashboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from streams.telemetry.backlog import Backlog
 
 
 class Scraping:
-    """The text that scrapers read; the server is asked once in five seconds at most, and not where nobody scrapes.
+    """The text that scrapers read.
+
+    A scrape asks the server of the streams, once in five seconds at most.
 
     Args:
         pipeline: open while it is scraped.
@@ -29,12 +31,16 @@ class Scraping:
                 )
             except ConfigurationError:
                 return b""
+
             if exported.meters is None:
                 return b""
+
             self._backlog = Backlog(
                 exported.meters.get_meter("streams"), self._pipeline.broker
             )
+
         await self._backlog.refresh()
+
         return self._exported.exposition()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The life of one event, as far as anybody knows it, in the order of time."""
+"""The life of one event, as far as it is known, in the order of time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRACEPARENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened to an event, or will: at Unix seconds ``at``, a word for it, and more."""
+    """A step in the life of an event: its Unix time, a word for it, and more."""
 
     at: float
     what: str
@@ -25,40 +25,32 @@ class Moment:
 
 
 def timeline(states: Sequence[EntryState]) -> list[Moment]:
-    """What happened in every group: stored, each error that is kept, when it died, when it is due."""
+    """The steps in every group: when it was stored, failed, died and is due."""
     found: list[Moment] = []
+
     for state in states:
-        where = state.group or state.stream
+        where, letter = state.group or state.stream, state.dead_letter
         if state.entry_id:
             stored = int(state.entry_id.partition("-")[0]) / 1000
-            again = (
-                f"{state.dead_letter.replays}"
-                if state.dead_letter and state.dead_letter.replays
-                else ""
-            )
+            again = str(letter.replays) if letter and letter.replays else ""
             found.append(Moment(stored, "put back" if again else "stored", again))
+
         for error in state.errors:
-            kind = str(error.get("kind", "failed"))
-            found.append(
-                Moment(
-                    _number(error.get("at")),
-                    "failed",
-                    f"{where}: {shown(kind)} {shown(error.get('type', ''))}",
-                )
+            says = (
+                f"{shown(error.get('kind', 'failed'))} {shown(error.get('type', ''))}"
             )
-        if state.dead_letter is not None:
-            found.append(
-                Moment(
-                    state.dead_letter.died_at,
-                    "dead",
-                    f"{where}: {state.dead_letter.reason}",
-                )
-            )
+            found.append(Moment(_number(error.get("at")), "failed", f"{where}: {says}"))
+
+        if letter is not None:
+            found.append(Moment(letter.died_at, "dead", f"{where}: {letter.reason}"))
+
         if state.consumer and state.silent is not None:
             found.append(Moment(0.0, "with a worker", f"{where}: {state.consumer}"))
+
         if state.due:
             found.append(Moment(state.due, "due", where))
-    # What is going on has no time of its own: it stands behind what is over, and before what is due.
+
+    # A step that goes on has no time: it stands behind the past, and before the future.
     return sorted(
         dict.fromkeys(found), key=lambda row: (row.what == "due", not row.at, row.at)
     )
@@ -67,6 +59,7 @@ def timeline(states: Sequence[EntryState]) -> list[Moment]:
 def trace_of(meta: Mapping[str, Any]) -> str:
     """The id of the trace that an event belongs to; '' if it has none."""
     found = _TRACEPARENT.fullmatch(str(meta.get("traceparent", "")))
+
     return found[1] if found else ""
 
 

@@ -1,4 +1,4 @@
-"""Tokens: what programs show instead of a password, and how many requests each may make."""
+"""Tokens, which programs show instead of a password, and their rates of requests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from streams.errors import ConfigurationError
 PREFIX = "st_"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _STREAMS = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._*-]{0,99}")
+_FIELDS = {"sha256", "role", "publish", "streams"}
 _RATE, _BURST = 50.0, 100.0
 """Requests per second and at once, of each token."""
 
@@ -27,10 +28,11 @@ class Token:
     """A program that may use the API.
 
     Attributes:
-        name: who.
-        role: what it may look at and do.
+        name: of the program, for the audit record.
+        role: its rights.
         publishes: whether it may publish events and queue messages.
-        streams: names of streams that it is for, with ``*`` for any characters; empty: all of them.
+        streams: names of streams that it is for, with ``*`` for any characters; empty:
+            all of them.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Token:
     streams: tuple[str, ...] = ()
 
     def reaches(self, stream: str) -> bool:
-        """Whether it is for a stream; '' is what is about all of them."""
+        """Whether it is for a stream; '' stands for all of them together."""
         return not self.streams or (
             bool(stream) and any(fnmatchcase(stream, name) for name in self.streams)
         )
@@ -48,11 +50,12 @@ class Token:
 def new_token() -> tuple[str, str]:
     """A token, to be given to a program, and its hash, for the file of accounts."""
     token = PREFIX + os.urandom(24).hex()
+
     return token, hashed(token)
 
 
 def hashed(token: str) -> str:
-    """What stands for a token. It is random and long: a slow hash would protect it no better."""
+    """The hash of a token; a slow one would protect a long random text no better."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
@@ -76,77 +79,78 @@ class Tokens:
         """Read the tokens of the file of accounts.
 
         Raises:
-            ConfigurationError: it cannot be read, or says something that cannot be right; no hash is repeated.
+            ConfigurationError: it cannot be read, or says something that cannot be
+                right; no hash is repeated.
         """
-        found: dict[str, Token] = {}
         rows = read_file(path).get("tokens", {})
         if not isinstance(rows, dict):
             raise ConfigurationError(
                 f"{path}: write [tokens.NAME] with sha256 and role"
             )
-        for name, row in rows.items():
-            where = f"{path}, token {name}"
-            if not isinstance(row, dict) or set(row) - {
-                "sha256",
-                "role",
-                "publish",
-                "streams",
-            }:
-                raise ConfigurationError(
-                    f"{where}: give sha256, role, publish and streams, and nothing else"
-                )
-            if not isinstance(row.get("sha256"), str) or not _HASH.fullmatch(
-                row["sha256"]
-            ):
-                raise ConfigurationError(
-                    f"{where}: sha256 has 64 hexadecimal digits; '--new-token' makes one"
-                )
-            if not isinstance(row.get("publish", False), bool):
-                raise ConfigurationError(f"{where}: publish is true or false")
-            found[row["sha256"]] = Token(
-                name,
-                role_of(where, row),
-                row.get("publish", False),
-                _streams(where, row),
-            )
-        return cls(found)
+
+        return cls(
+            dict(_token(f"{path}, token {name}", name, rows[name]) for name in rows)
+        )
 
     def __bool__(self) -> bool:
         return bool(self._tokens)
 
     def find(self, header: str) -> Token | None:
-        """Whose an ``Authorization`` header is. Looked up by its hash, so its time tells nothing of a token."""
+        """The token in an ``Authorization`` header.
+
+        It is looked up by its hash, so the time that this takes tells nothing of it.
+        """
         scheme, _, token = header.partition(" ")
-        return (
-            self._tokens.get(hashed(token.strip()))
-            if scheme.lower() == "bearer"
-            else None
-        )
+        if scheme.lower() != "bearer":
+            return None
+
+        return self._tokens.get(hashed(token.strip()))
 
     def wait(self, token: Token) -> float:
-        """Count a request; seconds until another one is listened to, 0.0: this one is."""
+        """Count a request; returns the seconds that it has to wait, 0.0 for none."""
         now = self._clock()
         left, at = self._left.get(token.name, (_BURST, now))
         left = min(_BURST, left + (now - at) * _RATE)
         if left < 1.0:
             return (1.0 - left) / _RATE
+
         self._left[token.name] = (left - 1.0, now)
+
         return 0.0
 
 
-def _streams(where: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The streams that a token is for.
+def _token(where: str, name: str, row: Any) -> tuple[str, Token]:
+    """A token of the file, with its hash.
 
     Raises:
-        ConfigurationError: they are no list of names.
+        ConfigurationError: the row cannot be right.
     """
-    found = row.get("streams", ["*"])
-    if (
-        not isinstance(found, list)
-        or not found
-        or not all(isinstance(n, str) and _STREAMS.fullmatch(n) for n in found)
-    ):
+    if not isinstance(row, dict) or not set(row) <= _FIELDS:
+        raise ConfigurationError(
+            f"{where}: give sha256, role, publish and streams, and nothing else"
+        )
+
+    sha256, publishes = row.get("sha256"), row.get("publish", False)
+    if not isinstance(sha256, str) or not _HASH.fullmatch(sha256):
+        raise ConfigurationError(
+            f"{where}: sha256 has 64 hexadecimal digits; '--new-token' makes one"
+        )
+
+    if not isinstance(publishes, bool):
+        raise ConfigurationError(f"{where}: publish is true or false")
+
+    streams = row.get("streams", ())
+    if "streams" in row and not _is_names(streams):
         raise ConfigurationError(
             f'{where}: streams is a list of names, such as ["orders", "invoices-*"]'
         )
-    return () if "streams" not in row else tuple(found)
+
+    return sha256, Token(name, role_of(where, row), publishes, tuple(streams))
+
+
+def _is_names(given: Any) -> bool:
+    return (
+        isinstance(given, list)
+        and bool(given)
+        and all(isinstance(name, str) and _STREAMS.fullmatch(name) for name in given)
+    )

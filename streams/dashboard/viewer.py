@@ -1,4 +1,4 @@
-"""Who makes a request, and a proxy that knows it."""
+"""The viewer of a page, and a proxy that names the viewer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streams.dashboard.roles import Role
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who makes a request.
+    """A person at a browser.
 
     Attributes:
         name: '' on a dashboard without accounts.
-        role: what they may do.
-        token: what their forms carry.
+        role: their rights.
+        token: their forms carry it.
     """
 
     name: str
@@ -36,15 +36,18 @@ class Proxy:
     """A proxy that knows who is logged in.
 
     Attributes:
-        networks: where it may come from. From anywhere else its headers are not believed, and nobody gets in.
+        networks: where it may come from. Requests from anywhere else are refused, whatever
+            their headers say.
         user: header with the name; one name.
         role: header with the role, or with groups, separated by commas.
-        roles: what a value of that header means. Who has none of them gets in nowhere.
-        several: what happens to somebody whose groups mean more than one role. ``refuse``: they do not get in, since a
-            proxy that appends to what a browser sent makes such a list, too. ``highest``: the highest counts; only for
-            a proxy of which it is known that it replaces the header.
+        roles: the role that a value of that header means. A person with none is refused.
+        several: the rule for a person whose groups mean more than one role. ``refuse``:
+            the person is refused, since a proxy that appends to the browser's header
+            makes such a list, too. ``highest``: the highest counts; only for a proxy of
+            which it is known that it replaces the header.
 
-    Each of the two headers has to be there once: of two, the proxy wrote one and the browser the other.
+    Each of the two headers has to be there once: of two, the proxy wrote one and the
+    browser the other.
     """
 
     networks: tuple[IPv4Network | IPv6Network, ...]
@@ -56,37 +59,32 @@ class Proxy:
     several: Literal["refuse", "highest"] = "refuse"
 
     def viewer(self, request: Request, token: Callable[[str], str]) -> Viewer | None:
-        """Who makes a request; None if the proxy does not say, or it is not the proxy."""
+        """The viewer that the proxy names.
+
+        None if it names none, or if the request does not come from it.
+        """
         try:
-            place = ip_address(
-                request.client.host if request.client is not None else ""
-            )
+            place = ip_address(request.client.host if request.client else "")
         except ValueError:
             return None
-        names, groups = (
-            request.headers.getlist(self.user),
-            request.headers.getlist(self.role),
-        )
-        if (
-            len(names) != 1
-            or len(groups) != 1
-            or not any(place in network for network in self.networks)
-        ):
+
+        names = request.headers.getlist(self.user)
+        groups = request.headers.getlist(self.role)
+        is_once = len(names) == len(groups) == 1
+        if not is_once or not any(place in network for network in self.networks):
             return None
+
         name, role = names[0].strip(), self._role(groups[0])
-        # Two names with a comma between are two headers that something on the way made one of.
-        return (
-            Viewer(name[:200], role, token(name))
-            if name and "," not in name and role is not None
-            else None
-        )
+        # A comma in a name: something on the way made one header of two.
+        if not name or "," in name or role is None:
+            return None
+
+        return Viewer(name[:200], role, token(name))
 
     def _role(self, groups: str) -> Role | None:
-        found = [
-            self.roles[name]
-            for part in groups.split(",")
-            if (name := part.strip()) in self.roles
-        ]
+        named = [group.strip() for group in groups.split(",")]
+        found = [self.roles[name] for name in named if name in self.roles]
         if not found or (self.several == "refuse" and len(found) > 1):
             return None
+
         return max(found)

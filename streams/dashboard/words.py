@@ -17,6 +17,7 @@ def language_of(header: str) -> str:
         word = part.partition(";")[0].strip()
         if word.startswith(("pt", "en")):
             return word[:2]
+
     return "en"
 
 
