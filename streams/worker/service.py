@@ -264,6 +264,12 @@ class Service:
         before: dict[int, SignalHandler] = {}
 
         def received(number: int, frame: FrameType | None) -> None:
+            if last.finished.is_set() or loop.is_closed():
+                # The worker has ended. One that began later and ended later put this
+                # back, or the loop was given up with the worker in it.
+                _hand_back(received, before[number], number, frame)
+                return
+
             try:
                 timer = unused.pop()
             except IndexError:
@@ -294,9 +300,7 @@ class Service:
                 yield
         finally:
             for number, handler in before.items():
-                # A handler that was replaced meanwhile stays.
-                if signal.getsignal(number) is received:
-                    signal.signal(number, handler)
+                _put_back(received, handler, number)
 
             last.cancel()
 
@@ -310,6 +314,25 @@ async def end_handlers() -> None:
         async with asyncio.timeout(_LETTING_GO):
             await end_threads()
             await let_go()
+
+
+def _put_back(own: SignalHandler, handler: SignalHandler, number: int) -> bool:
+    """Restore the earlier handler of a signal, unless ``own`` was replaced meanwhile."""
+    is_own = signal.getsignal(number) is own
+    if is_own:
+        signal.signal(number, handler)
+
+    return is_own
+
+
+def _hand_back(
+    own: SignalHandler, handler: SignalHandler, number: int, frame: FrameType | None
+) -> None:
+    """Leave a signal that came after the worker's end to the earlier handler."""
+    if _put_back(own, handler, number):
+        signal.raise_signal(number)
+    else:
+        pass_on(handler, number, frame)
 
 
 def pass_on(handler: SignalHandler, number: int, frame: FrameType | None) -> None:

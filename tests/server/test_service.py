@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streams import Event
+from streams import Broker, Event
 from streams.handlers.plans import GroupPlan
 from streams.handlers.routes import Route, Router
 from streams.producer import Producer
@@ -158,6 +158,65 @@ async def test_a_service_takes_back_no_signal_that_others_have_taken_since(broke
         await asyncio.wait_for(running, 10)
         assert signal.getsignal(signal.SIGTERM) is since
     finally:
+        signal.signal(signal.SIGTERM, original)
+
+
+async def test_workers_that_end_as_they_began_leave_the_signals_to_others(broker):
+    """The second one puts back the handler of the first one, which has ended by then."""
+    told = []
+
+    def before(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    original = signal.signal(signal.SIGTERM, before)
+    try:
+        services = [
+            Service(broker, [GroupPlan(stream, "billing", Router(), 2.0, 4)])
+            for stream in ("orders", "mails")
+        ]
+        tasks = []
+        for service in services:
+            current = signal.getsignal(signal.SIGTERM)
+            tasks.append(asyncio.create_task(service.run()))
+            await eventually(
+                lambda old=current: signal.getsignal(signal.SIGTERM) is not old
+            )
+        services[0].stop()
+        await asyncio.wait_for(tasks[0], 10)
+        signal.raise_signal(signal.SIGTERM)
+        assert told == [signal.SIGTERM]
+        await asyncio.wait_for(tasks[1], 10)
+        signal.raise_signal(signal.SIGTERM)
+        assert told == [signal.SIGTERM] * 2
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, original)
+
+
+def test_a_worker_whose_event_loop_was_given_up_handles_no_signal():
+    told = []
+
+    def before(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    service = Service(
+        Broker("redis://localhost"), [GroupPlan("s", "g", Router(), 2.0, 4)]
+    )
+    signals = service._signals()
+
+    async def begin() -> None:
+        signals.__enter__()
+
+    original = signal.signal(signal.SIGTERM, before)
+    try:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        signal.raise_signal(signal.SIGTERM)
+        assert told == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signals.__exit__(None, None, None)
         signal.signal(signal.SIGTERM, original)
 
 
