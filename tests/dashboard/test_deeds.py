@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import asdict
 
 from streams import Event, Filter, Limit, Pipeline, Retry, Settings
 from streams.whatsapp.outbox.endpoints import KIND, Endpoint
@@ -271,7 +272,7 @@ async def test_instances_are_paused_and_endpoints_are_enabled(server, namespace)
             disabled="answers 410",
         )
         await place.pipeline.records(STREAM, KIND).change(
-            "ep_1", lambda _: made.as_record()
+            "ep_1", lambda _: asdict(made)
         )
         client = await place.log_in("operator")
         page = (await client.get("/whatsapp")).text

@@ -345,7 +345,7 @@ async def test_an_allowed_host_may_be_anything():
     assert (
         await guard.target("http://127.0.0.1:8080/x")
     ).url == "http://127.0.0.1:8080/x"
-    assert guard.check("http://intern:99/")[2] == 99
+    assert guard.check("http://intern:99/").port == 99
     with pytest.raises(ConfigurationError):
         guard.check("http://127.0.0.1:8081/x")
     await asyncio.sleep(0)
