@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -170,25 +171,21 @@ class Queries(Overview):
         self, stream: str, group: str, partition: int | None = None
     ) -> list[LimitInfo]:
         """The limits of a group, as they are declared and as they were set."""
-        try:
-            return list(
-                await self._pipeline.limits(stream, group, partition=partition).list()
-            )
-        except NotFound:
-            return []
+        limits = self._pipeline.limits(stream, group, partition=partition)
+        with suppress(NotFound):
+            return await limits.list()
+
+        return []
 
     async def held(
         self, stream: str, group: str, partition: int | None = None
     ) -> list[OrderedKey]:
         """Keys that wait for an operator, because an event of theirs died; at most 20."""
-        try:
-            return list(
-                await self._pipeline.ordered_keys(
-                    stream, group, partition=partition
-                ).list(20, state="held")
-            )
-        except NotFound:  # It keeps no order.
-            return []
+        keys = self._pipeline.ordered_keys(stream, group, partition=partition)
+        with suppress(NotFound):  # It keeps no order.
+            return await keys.list(20, state="held")
+
+        return []
 
     async def chart(
         self, stream: str, group: str, reach: str = "hour", partition: int | None = None

@@ -10,7 +10,14 @@ from typing import Any
 
 from streams.admin.dead_letter import DeadLetter
 from streams.admin.dead_letters import DeadLetters
-from streams.admin.partitioned import Part, ask_each, no_group, partitions_of, partly
+from streams.admin.partitioned import (
+    Part,
+    ask_each,
+    joined,
+    no_group,
+    partitions_of,
+    partly,
+)
 from streams.admin.reason import moment
 from streams.admin.rows import (
     GroupRow,
@@ -197,7 +204,7 @@ class Status:
             levels = await self.levels(part.stream)
             return await self._row(part.stream, levels) if levels else None
 
-        found, away = await ask_each([Part(each) for each in names], row_of)
+        found, away = await ask_each(list(map(Part, names)), row_of)
         rows = [row for row in found if row is not None]
         if not rows and not away:
             await self.existing(name)
@@ -232,13 +239,12 @@ class Status:
         Raises:
             NotFound: the stream, the group, or any trace of the event is missing.
         """
-        parts = [
-            Part(name) for name in await partitions_of(self._broker, stream, partition)
-        ]
+        names = await partitions_of(self._broker, stream, partition)
         answers, away = await ask_each(
-            parts, lambda part: self._find(part.stream, ident, group, depth)
+            list(map(Part, names)),
+            lambda part: self._find(part.stream, ident, group, depth),
         )
-        found = [state for answer in answers for state in answer]
+        found = joined(answers)
         if away and not found:
             raise partly(stream, away, None)  # It may be there.
 

@@ -144,7 +144,7 @@ class Why:
             return found
 
         names = await partitions_of(self._broker, self.stream, self._partition)
-        together = _together(await of_all([Part(name) for name in names], of))
+        together = _together(await of_all(list(map(Part, names)), of))
 
         return replace(together, reasons=tuple(await self._surely(together.reasons)))
 
