@@ -13,18 +13,24 @@ from streams.admin.status import Status
 from streams.admin.tracking import Tracking
 from streams.producer import Producer
 from streams.sync.by_hand import BlockingPipeline, BlockingProducer
-from streams.sync.mirror import GroupView, StreamView, TrackingView, View, mirror
+from streams.sync.mirror import (
+    GroupMirror,
+    Mirror,
+    StreamMirror,
+    TrackingMirror,
+    mirror,
+)
 
 SOURCES: dict[type, type] = {
-    Cancellations: StreamView,
-    DeadLetters: GroupView,
-    Groups: StreamView,
-    Limits: GroupView,
-    OrderedKeys: GroupView,
-    Pauses: StreamView,
+    Cancellations: StreamMirror,
+    DeadLetters: GroupMirror,
+    Groups: StreamMirror,
+    Limits: GroupMirror,
+    OrderedKeys: GroupMirror,
+    Pauses: StreamMirror,
     Producer: BlockingProducer,
-    Status: View,
-    Tracking: TrackingView,
+    Status: Mirror,
+    Tracking: TrackingMirror,
     asynchronous.Pipeline: BlockingPipeline,
 }
 """The asynchronous classes, with the part of each that blocks by hand.

@@ -23,12 +23,12 @@ from streams.policy.declaration import Retention
 from streams.policy.partitions import Partitions
 from streams.quantities import Seconds
 from streams.sync.by_hand import BlockingPipeline, BlockingProducer
-from streams.sync.mirror import GroupView, StreamView, TrackingView, View
+from streams.sync.mirror import GroupMirror, Mirror, StreamMirror, TrackingMirror
 
 SOURCES: dict[type, type]
 WITHOUT: dict[type, tuple[str, ...]]
 
-class Cancellations(StreamView):
+class Cancellations(StreamMirror):
     """Cancels events of one stream that are scheduled, or that wait for a retry in a group.
 
     They are looked for on all partitions of the stream, or on one.
@@ -65,7 +65,7 @@ class Cancellations(StreamView):
             NotFound: the stream or the group is missing.
         """
 
-class DeadLetters(GroupView):
+class DeadLetters(GroupMirror):
     """The dead letters of one group, on all partitions of its stream, or on one.
 
     Args:
@@ -214,7 +214,7 @@ class DeadLetters(GroupView):
     def export(self, where: Filter | None = None) -> Iterator[dict[str, Any]]:
         """Every dead letter with its stored fields, body included, as plain JSON types."""
 
-class Groups(StreamView):
+class Groups(StreamMirror):
     """The groups of one stream, on all of its partitions, or on one.
 
     Args:
@@ -254,7 +254,7 @@ class Groups(StreamView):
             NotFound: there is no such stream, or no such group and nothing to trim.
         """
 
-class Limits(GroupView):
+class Limits(GroupMirror):
     """The limits of one group, on all partitions of its stream, or on one.
 
     Each partition keeps to a limit by itself: on a stream with four, ``60/s`` for a key
@@ -322,7 +322,7 @@ class Limits(GroupView):
         It walks through the keys of the server.
         """
 
-class OrderedKeys(GroupView):
+class OrderedKeys(GroupMirror):
     """The keys of one group with ``order_by``, on all partitions of its stream, or on one.
 
     Args:
@@ -360,7 +360,7 @@ class OrderedKeys(GroupView):
             NotFound: the key is not held.
         """
 
-class Pauses(StreamView):
+class Pauses(StreamMirror):
     """The pauses of one stream, on all of its partitions, later ones included, or on one.
 
     A scope is the stream, a group, a level, a level of a group, or an attribute of the
@@ -440,7 +440,7 @@ class Producer(BlockingProducer):
         stream: the stream's name.
     """
 
-class Status(View):
+class Status(Mirror):
     """Queries over every stream of a broker.
 
     Args:
@@ -530,7 +530,7 @@ class Status(View):
             NotFound: the stream, the group, or any trace of the event is missing.
         """
 
-class Tracking(TrackingView):
+class Tracking(TrackingMirror):
     """Follows events of one stream.
 
     Each note is one command. Tracked events are forgotten after ``retention``.

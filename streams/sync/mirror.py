@@ -20,7 +20,7 @@ from streams.quantities import Seconds
 from streams.sync.portal import Portal
 
 
-class View:
+class Mirror:
     """Something of a pipeline, as its asynchronous class sees it, for programs that block.
 
     Args:
@@ -38,7 +38,7 @@ class View:
         return self.twin(pipeline.broker, *self._given, **self._options)
 
 
-class StreamView(View):
+class StreamMirror(Mirror):
     """A view of one stream.
 
     Args:
@@ -57,7 +57,7 @@ class StreamView(View):
         self._options = {"by": by, "partition": partition}
 
 
-class GroupView(StreamView):
+class GroupMirror(StreamMirror):
     """A view of one group of a stream.
 
     Args:
@@ -81,7 +81,7 @@ class GroupView(StreamView):
         self._given = (self.stream, self.group)
 
 
-class TrackingView(View):
+class TrackingMirror(Mirror):
     """A view of the tracked events of one stream.
 
     Args:
@@ -118,7 +118,7 @@ def mirror(
     }
     members["__module__"] = "streams.sync"
     members["__doc__"] = class_text(twin, base)
-    if issubclass(base, View):
+    if issubclass(base, Mirror):
         members["twin"] = twin
     return type(twin.__name__, (base,), members)
 
@@ -138,7 +138,7 @@ def mirrored(twin: type, base: type, without: Collection[str] = ()) -> dict[str,
 
 def class_text(twin: type, base: type) -> str | None:
     """The docstring of the blocking class."""
-    if not issubclass(base, View):
+    if not issubclass(base, Mirror):
         return base.__doc__
     return (twin.__doc__ or "").replace(
         "broker: an open broker.", "portal: into the pipeline."

@@ -23,6 +23,9 @@ from tests.process.worker_app import GROUP, STREAM
 NOW = Bounds(silence=0.3, waiting=0.3, late=0.3, paused=0.2)
 """What takes minutes in life is found at once."""
 
+EVERYSEC = ("--appendfsync", "everysec")
+"""The doctor has nothing to say of it."""
+
 
 FIT = (
     *MINIMAL_ACL.split(),
@@ -74,7 +77,9 @@ def keys(broker: Broker) -> Keys:
 
 
 async def test_a_healthy_server_and_stream_need_nobody(make_server, binary, namespace):
-    server = make_server(binary, "--maxmemory-policy", "noeviction", aof=True)
+    server = make_server(
+        binary, "--maxmemory-policy", "noeviction", *EVERYSEC, aof=True
+    )
     url = acl_user(server, namespace, *FIT)
     async with Broker(url, namespace=namespace) as broker, Live(broker) as live:
         await Producer(broker, STREAM).publish({}, type="job")
@@ -102,7 +107,7 @@ async def test_a_server_that_keeps_nothing_and_evicts(make_server, binary, names
 
 
 async def test_a_replica(make_server, binary, namespace):
-    server = make_server(binary, aof=True)
+    server = make_server(binary, *EVERYSEC, aof=True)
     with server.client() as client:
         client.replicaof("127.0.0.1", 1)
     async with Broker(server.url, namespace=namespace) as broker:
@@ -114,7 +119,7 @@ async def test_a_replica(make_server, binary, namespace):
 async def test_what_the_user_may_not_ask_is_unknown_and_named(
     make_server, binary, namespace
 ):
-    server = make_server(binary, aof=True)
+    server = make_server(binary, *EVERYSEC, aof=True)
     with server.client() as client:
         client.execute_command(
             "ACL", "SETUSER", "few", "on", ">pw", "~*", "+time", "+info", "+smembers"
@@ -285,7 +290,7 @@ async def test_a_stream_that_is_not_there(broker):
 async def test_the_command_goes_on_whatever_one_permission_is_missing(
     make_server, binary
 ):
-    server = make_server(binary, aof=True)
+    server = make_server(binary, *EVERYSEC, aof=True)
     async with Broker(server.url) as broker:
         await Producer(broker, STREAM).publish({}, type="job")
     for command in (
@@ -319,7 +324,7 @@ async def test_the_command_goes_on_whatever_one_permission_is_missing(
 
 
 async def test_the_command(make_server, binary):
-    server = make_server(binary, aof=True)
+    server = make_server(binary, *EVERYSEC, aof=True)
     with server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
 

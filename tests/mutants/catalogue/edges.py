@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "numbers-cut", "fitted",
-        "least=names.get(title, 0)", "least=names.get(title, 4)",
+        "names.get(title, sizes[title])", "names.get(title, 4)",
         ("tests/unit/test_cli_columns.py",), "the count of dead letters cannot be read in 80 columns",
     ),
     Mutant(
