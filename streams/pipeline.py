@@ -82,7 +82,7 @@ class Pipeline(Awaited, Operating):
             was not a choice, and opening the pipeline warns.
         lifespans: functions whose async context managers are entered before ``run``
             starts its consumers, and left after the last handler has ended, while the
-            pipeline is open. What the entry raises ends the run.
+            pipeline is open. An exception of the entry ends the run.
         on_reached: called when a worker has reached the server for the first time.
         abandoned: the number of handlers that the last run left behind because they
             ignored their cancellation.

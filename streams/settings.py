@@ -31,7 +31,7 @@ _URL_FILE = "STREAMS_URL_FILE"
 _UNSET = ("", "")
 
 Wait = Literal["never", "server", "always"]
-"""What a program waits for at its start.
+"""The things that a program waits for at its start.
 
 ``never``: nothing. ``server``: a server that is unavailable. ``always``: also for
 credentials that the server never accepted.

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 from streams.admin.dead_letter import DeadLetter, Filter, letter_of
 from streams.broker import Broker
-from streams.broker.admin.dead_letters import DeadLetterStore, LetterDeed, StoredLetter
+from streams.broker.admin.dead_letters import (
+    DeadLetterStore,
+    LetterAction,
+    StoredLetter,
+)
 from streams.errors import NotFound
 from streams.events.codec import encode_body
 from streams.events.names import entry_order
@@ -120,12 +124,12 @@ class Letters:
     ) -> AsyncIterator[Replay]:
         """Put them back, batch by batch."""
         size = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 10)))
-        deed = LetterDeed(self._by, _in_words(which), rate)
+        action = LetterAction(self._by, _in_words(which), rate)
 
         async for batch in self._batches(which, size, limit):
             outcome = Replay(len(batch))
             if not dry_run:
-                places = await self._store.replay(batch, deed)
+                places = await self._store.replay(batch, action)
                 for observer in self._observers:
                     observer.replayed(self.stream, self.group, batch, places)
 
@@ -160,13 +164,13 @@ class Letters:
 
     async def discard(self, which: Filter | Sequence[str], *, dry_run: bool) -> int:
         """Delete them; returns how many."""
-        count, deed = 0, LetterDeed(self._by, _in_words(which))
+        count, action = 0, LetterAction(self._by, _in_words(which))
         async for batch in self._batches(which, _BATCH, None):
             if dry_run:
                 count += len(batch)
             else:
                 count += await self._store.discard(
-                    [stored.letter_id for stored in batch], deed
+                    [stored.letter_id for stored in batch], action
                 )
 
         return count

@@ -322,8 +322,8 @@ class Status:
         """The sentence for an event of which there is no trace."""
         listing = Listing(self._broker, self._broker.keys(stream))
         with contextlib.suppress(AccessDenied):
-            if deed := await listing.cancelled((ident,)):
-                return f"stream {stream!r} has {ident!r} no more: {told_of(*deed)}"
+            if action := await listing.cancelled((ident,)):
+                return f"stream {stream!r} has {ident!r} no more: {told_of(*action)}"
 
         return (
             f"stream {stream!r} has no trace of {ident!r}: it was never published "

@@ -292,9 +292,9 @@ class _Partition:
     async def _unless_cancelled(self, reason: Reason, names: Sequence[str]) -> Reason:
         """The reason; of an event that an operator cancelled, that."""
         with contextlib.suppress(AccessDenied):
-            if deed := await self._listing.cancelled(names):
-                facts = {"by": masked(deed[0]), "since": deed[1]}
-                sentence = f"{told_of(*deed)}: nothing of it is kept"
+            if action := await self._listing.cancelled(names):
+                facts = {"by": masked(action[0]), "since": action[1]}
+                sentence = f"{told_of(*action)}: nothing of it is kept"
 
                 return replace(reason, sentence=sentence, facts=facts)
 

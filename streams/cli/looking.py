@@ -212,9 +212,9 @@ async def audit(
     made = table("AT", "WHAT", "BY", "*MORE")
     for place, facts in rows:
         done = moment(int(place.partition("-")[0]) / 1000)
-        deed, by = facts.pop("action", ""), facts.pop("by", "")
+        action, by = facts.pop("action", ""), facts.pop("by", "")
         more = " ".join(f"{name}={value}" for name, value in facts.items())
-        made.add_row(done, *map(cell, (deed, by, more)))
+        made.add_row(done, *map(cell, (action, by, more)))
 
     stdout().print(made)
 

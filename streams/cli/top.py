@@ -33,7 +33,7 @@ from streams.cli.common import (
     write_json,
 )
 from streams.cli.top_keys import KeyReader
-from streams.cli.top_screen import SORTS, DeedName, Question, TopScreen
+from streams.cli.top_screen import SORTS, ActionName, Question, TopScreen
 from streams.errors import ConfigurationError, StreamsError
 from streams.pipeline import Pipeline
 
@@ -96,16 +96,16 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: TopScreen) -> None
         Live(screen.draw(), console=console, screen=True, auto_refresh=False) as live,
     ):
         due = time.monotonic() + _EVERY
-        while (deed := await _next(keys, due, console, screen)) != "quit":
-            if deed:
-                await _try(pipeline, screen, deed)
-            if deed or time.monotonic() >= due:
+        while (action := await _next(keys, due, console, screen)) != "quit":
+            if action:
+                await _try(pipeline, screen, action)
+            if action or time.monotonic() >= due:
                 with contextlib.suppress(StreamsError):
                     screen.update(await queries.grouped(), queries.away)
                 due = time.monotonic() + _EVERY
             # Keys that were pressed before a question or an outcome could be seen were
             # meant for the screen before.
-            if deed or (screen.asked is not None and not screen.is_drawn):
+            if action or (screen.asked is not None and not screen.is_drawn):
                 _forget(keys)
             if keys.empty():
                 _fit(console, screen)
@@ -114,7 +114,7 @@ async def _live(pipeline: Pipeline, queries: Queries, screen: TopScreen) -> None
 
 async def _next(
     keys: asyncio.Queue[str], due: float, console: Console, screen: TopScreen
-) -> DeedName:
+) -> ActionName:
     """Let the screen have a key, unless it is time to look again first."""
     try:
         async with asyncio.timeout(due - time.monotonic()):
@@ -144,23 +144,23 @@ def _fit(console: Console, screen: TopScreen) -> bool:
     return before != (screen.width, screen.height)
 
 
-async def _try(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
+async def _try(pipeline: Pipeline, screen: TopScreen, action: ActionName) -> None:
     """Do what was asked for, and say so, or why not."""
     try:
-        await _do(pipeline, screen, deed)
+        await _do(pipeline, screen, action)
     except StreamsError as error:
         screen.told = shown(str(error))
 
 
-async def _do(pipeline: Pipeline, screen: TopScreen, deed: DeedName) -> None:
+async def _do(pipeline: Pipeline, screen: TopScreen, action: ActionName) -> None:
     question, screen.confirmed = screen.confirmed, None
     if question is not None:
         screen.told = await _act(pipeline, question)
         if question.letter or question.count:
             await _open(pipeline, screen, question.place)
-    elif deed == "letters" and screen.line is not None:
+    elif action == "letters" and screen.line is not None:
         await _open(pipeline, screen, screen.line.place)
-    elif deed == "more" and screen.letters:
+    elif action == "more" and screen.letters:
         letters = pipeline.dead_letters(*screen.opened)
         found = await letters.page(after=screen.letters[-1].id, limit=_LETTERS)
         screen.letters += found
@@ -175,7 +175,7 @@ async def _act(pipeline: Pipeline, question: Question) -> str:
     """
     stream, group = question.place
     target = Target(pipeline=pipeline, stream=stream, group=group, by=person())
-    verb = question.deed.removesuffix(" all")
+    verb = question.action.removesuffix(" all")
     given: dict[str, object] = {"group": group, "reason": "streams top"}
     if question.count:
         given |= {"which": Filter(), "limit": question.count}

@@ -28,7 +28,7 @@ HELP = "j k: choose   s: sort   p: pause or resume   d: dead letters   q: quit"
 DEAD_HELP = "j k: choose   r: replay   R: replay all   x: discard   d: back   q: quit"
 ASKING_HELP = "y: yes   any other key: no"
 TOO_SMALL = "too small a terminal to ask"
-DeedName = Literal[
+ActionName = Literal[
     "quit", "pause", "resume", "letters", "more", "replay", "replay all", "discard", ""
 ]
 _LEAST_ROWS = 3
@@ -84,14 +84,14 @@ class Question:
     """A question that waits for a yes. It names its object: lines may change meanwhile.
 
     Attributes:
-        deed: follows a yes.
+        action: follows a yes.
         place: stream and group.
         text: as it is asked.
         letter: id of the dead letter that it is about; '' for none.
         count: of dead letters, where it is about many.
     """
 
-    deed: DeedName
+    action: ActionName
     place: tuple[str, str]
     text: str
     letter: str = ""
@@ -169,7 +169,7 @@ class TopScreen:
         """The dead letter that is chosen."""
         return self.letters[self.at] if self.letters else None
 
-    def press(self, key: str) -> DeedName:
+    def press(self, key: str) -> ActionName:
         """The action that a key asks for; '' for none. A yes moves ``asked`` to ``confirmed``."""
         if self.asked is not None:
             return self._answer(self.asked, key)
@@ -192,7 +192,7 @@ class TopScreen:
             return self._press_group(key, self.line)
         return ""
 
-    def _answer(self, question: Question, key: str) -> DeedName:
+    def _answer(self, question: Question, key: str) -> ActionName:
         if not self.is_drawn or not key:
             # It was not to be seen when the key was pressed, or that was none.
             return ""
@@ -201,13 +201,13 @@ class TopScreen:
             self.told = "nothing was done"
             return ""
         self.told, self.confirmed = "", question
-        return question.deed
+        return question.action
 
-    def _press_group(self, key: str, line: TableLine) -> DeedName:
+    def _press_group(self, key: str, line: TableLine) -> ActionName:
         if key == "p":
-            deed: DeedName = "resume" if line.paused else "pause"
-            text = f"{deed} {'/'.join(line.place)}? (y)"
-            self._ask(Question(deed, line.place, text))
+            action: ActionName = "resume" if line.paused else "pause"
+            text = f"{action} {'/'.join(line.place)}? (y)"
+            self._ask(Question(action, line.place, text))
         return "letters" if key == "d" else ""
 
     def _press_letter(self, key: str) -> None:

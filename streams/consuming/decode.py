@@ -118,7 +118,7 @@ class Decoder:
             delivery: the entry.
             reason: of the dead letter.
             error: why.
-            event: what was read of it.
+            event: its part that could be read.
             function: the user's, which raised ``error``.
             ours: the error comes from no code of the user's, so that its place tells
                 nothing.

@@ -70,7 +70,7 @@ class Execution(Attempt):
         return self.delivery.probing
 
     def explained(self, error: BaseException) -> BaseException:
-        """What the handler, or a hook, was cancelled for.
+        """The reason for which the handler, or a hook, was cancelled.
 
         Raises:
             BaseException: ``error`` itself, where this runner is told to end or the

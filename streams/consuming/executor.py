@@ -132,7 +132,7 @@ class Executor:
         """Cancel the handlers of entries whose lease is lost."""
         gone = {id(delivery) for delivery in deliveries}
         for ident in gone:
-            self._state.unstarted.pop(ident, None)  # What has not started will not.
+            self._state.unstarted.pop(ident, None)  # Its handler will not start.
         for run in list(self._running.values()):
             if id(run.delivery) in gone and not run.why:
                 self._stats.lost += 1
@@ -179,8 +179,8 @@ class Executor:
     async def drain(self, grace: float) -> None:
         """Let running handlers finish for ``grace`` seconds, then cancel them.
 
-        Returns when none is left. What had not started is given back at once. What is
-        cancelled is given back too, and no attempt is counted.
+        Returns when none is left. An entry that had not started is given back at once.
+        A cancelled one is given back too, and no attempt is counted.
         """
         while self._queue:
             delivery = self._queue.popleft()
@@ -200,7 +200,7 @@ class Executor:
             await self.slot_freed.wait()
 
     async def close(self) -> None:
-        """End the runners; what was abandoned stays behind and is known by ``abandoned``."""
+        """End the runners. An abandoned one stays behind, and ``abandoned`` counts it."""
         tasks = list(self._tasks)
         self.end()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -237,7 +237,7 @@ class Executor:
         self._wake(1)
 
     def _wake(self, most: int) -> None:
-        """Wake parked runners, or make some; each that finds work wakes two more.
+        """Wake idle runners, or make some; each that finds work wakes two more.
 
         Handlers that never wait are thus all run by the first one, without a task
         switch per event, and handlers that do wait are all started after a few turns of

@@ -62,7 +62,7 @@ class Gate:
         self._decoder = decoder
         self._covering: dict[str, dict[str, list[str]]] = {}
         self.scopes: frozenset[str] = frozenset()
-        """What is paused by attribute, as of the last look."""
+        """The pauses by attribute, as of the last look."""
 
     def hold(self, scopes: frozenset[str]) -> None:
         """Hold back what these scopes of pauses by attribute cover, from now on."""
@@ -203,7 +203,7 @@ class Gate:
     # --- free slots go to entries that wait for them; the server told the first already
 
     async def run(self, take_over: Callable[[HandOver], Awaitable[None]]) -> None:
-        """Hand on the slots of what is settled, until cancelled.
+        """Transfer the slots of settled entries, until cancelled.
 
         ``take_over`` begins the entries that waited for one of them.
         """
@@ -226,7 +226,7 @@ class Gate:
                 backoff.reset()
 
     async def hand_over(self, room: int) -> list[Delivery]:
-        """Hand on the slots of what is settled; returns at most ``room`` entries that have one now.
+        """Transfer the slots of settled entries; return at most ``room`` that have one now.
 
         Raises:
             BrokerError: the server could not be told; it is told the next time.

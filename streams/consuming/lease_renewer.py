@@ -1,8 +1,8 @@
-"""The lease keeper: renews what a consumer holds, from another thread.
+"""The lease renewer: renews the leases of a consumer's entries, from another thread.
 
 A handler that blocks the event loop (a plain ``time.sleep``, a long computation) would
 otherwise stop the renewals and lose every lease of the worker. The thread runs its own
-event loop and its own connection, so it uses the same code; all keepers of a process
+event loop and its own connection, so it uses the same code; all renewers of a process
 share it. For the same reason the thread gives back entries that wait for a runner while
 the loop is blocked: their handlers have not started, so if the process is killed now
 they must not count as stalled.

@@ -88,7 +88,7 @@ class ConsumerOptions:
             )
 
     def turns(self) -> LevelTurns | None:
-        """Who reads by turns; None: strictly the highest level first."""
+        """The turns of the levels; None: strictly the highest level first."""
         if self.weights is None and self.max_wait is None:
             return None
         return LevelTurns(self.weights, self.max_wait)

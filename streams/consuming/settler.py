@@ -56,7 +56,7 @@ class Given:
         self.buried += others.buried
 
     def without(self, places: Container[tuple[int, str]]) -> Given:
-        """What is left when the entries at these places have their outcome."""
+        """The outcomes that remain without those of the entries at these places."""
         return Given(
             [row for row in self.done if row.place not in places],
             [row for row in self.postponed if row.delivery.place not in places],
@@ -213,7 +213,7 @@ class Settler:
     def _tell(
         self, settlement: Settlement, given: Given, began: int, *, certain: bool
     ) -> None:
-        """Tell those who look on what a trip settled; nothing is made up for nobody."""
+        """Tell observers of a trip's outcomes. Without observers no object is built."""
         if not self._observers:
             return
         statuses = settlement.statuses
@@ -237,7 +237,7 @@ class Settler:
             observer.settled(self._id, settled)
 
     def _set_aside(self, given: Given, seconds: float) -> None:
-        """What was refused is tried again later, and does not hold up the others until then."""
+        """Try refused outcomes again later, so that they do not hold up the others."""
 
         def again() -> None:
             self._aside -= 1

@@ -32,11 +32,11 @@ from streams.common.log_facts import logger_of
 from streams.dashboard.accounts import Accounts
 from streams.dashboard.api import Api, problem
 from streams.dashboard.board import Host, Page, boards
-from streams.dashboard.deeds import Deeds
 from streams.dashboard.guard import Gatekeeper, has_token
 from streams.dashboard.jobs import Jobs
 from streams.dashboard.login import LogIn
 from streams.dashboard.options import DashboardOptions
+from streams.dashboard.page_actions import PageActions
 from streams.dashboard.pages import Pages
 from streams.dashboard.roles import Role
 from streams.dashboard.scraping import Scraping
@@ -93,7 +93,7 @@ class Dashboard:
             self._portuguese = {**board.words, **self._portuguese}
 
         self._pages = Pages(host, self._jobs, named)
-        self._deeds = Deeds(
+        self._deeds = PageActions(
             pipeline, self.render, self._pages.show_event, self._jobs, self._boards
         )
         self.api = Api(

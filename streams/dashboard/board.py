@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from streams.common.guests import Guests
 from streams.common.log_facts import logger_of
-from streams.dashboard.deed import Table
 from streams.dashboard.live import Live
 from streams.dashboard.operations import Operation
+from streams.dashboard.page_action import Table
 from streams.dashboard.words import language_of
 from streams.errors import StreamsError
 from streams.logs import failure_facts
@@ -61,7 +61,7 @@ class Board:
         templates: the folder of its templates. ``render`` finds them behind the name of
             the application: ``shop/stock.html``.
         words: its texts in Brazilian Portuguese, by the English ones.
-        deeds: actions of operators, at ``/streams/{stream}/NAME``.
+        actions: actions of operators, at ``/streams/{stream}/NAME``.
         operations: of the API.
         tags: the parts of the API's document that they stand in, with a sentence each.
         search: finds what it knows by an id.
@@ -73,7 +73,7 @@ class Board:
     pages: Mapping[str, Page] = field(default_factory=dict)
     templates: Path | None = None
     words: Mapping[str, str] = field(default_factory=dict)
-    deeds: Table = field(default_factory=dict)
+    actions: Table = field(default_factory=dict)
     operations: Sequence[Operation] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     search: Callable[[str], Awaitable[Hit | None]] = _no_hit

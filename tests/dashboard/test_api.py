@@ -94,9 +94,9 @@ async def test_dead_letters_are_paged_replayed_and_discarded(server, namespace):
         assert reply.json()["detail"].startswith(
             "reason 'rejcted': letters die by retries-used-up, stalled, rejected"
         )
-        for deed in ("replay", "discard"):
+        for action in ("replay", "discard"):
             reply = await operator.post(
-                f"{DEAD}/{deed}", json={"filter": {"reason": "rejcted"}}
+                f"{DEAD}/{action}", json={"filter": {"reason": "rejcted"}}
             )
             assert (reply.status_code, "letters die by" in reply.json()["detail"]) == (
                 422,

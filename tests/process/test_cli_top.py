@@ -71,7 +71,7 @@ def test_what_changes_something_is_asked_first():
     screen.update([view("a", 9, 0, None)])
     assert screen.press("p") == ""
     assert screen.asked is not None
-    assert screen.asked.deed == "pause"
+    assert screen.asked.action == "pause"
     # Nobody has seen the question yet.
     assert [screen.press(key) for key in "yn"] == ["", ""]
     screen.draw()

@@ -43,7 +43,7 @@ class StoredLetter:
 
 
 @dataclass(slots=True)
-class LetterDeed:
+class LetterAction:
     """A replay or discard, which has one row in the audit stream however many steps it takes.
 
     Attributes:
@@ -103,7 +103,7 @@ class DeadLetterStore:
         return _letter(*rows[0]) if rows else None
 
     async def replay(
-        self, letters: Sequence[StoredLetter], deed: LetterDeed
+        self, letters: Sequence[StoredLetter], action: LetterAction
     ) -> list[str]:
         """One step of a replay.
 
@@ -115,8 +115,8 @@ class DeadLetterStore:
         levels = sorted({letter.level for letter in letters})
         keys = (*self._places, *map(self._keys.level, levels))
         ids = [letter.letter_id for letter in letters]
-        rate = "" if deed.rate is None else f"{deed.rate:g}"
-        asked = (deed.by, deed.where, rate, deed.row)
+        rate = "" if action.rate is None else f"{action.rate:g}"
+        asked = (action.by, action.where, rate, action.row)
         command = _REPLAY.command(
             keys,
             self._group,
@@ -126,7 +126,7 @@ class DeadLetterStore:
             *ids,
         )
         row, *places = await self._replayed(command)
-        deed.row = row.decode()
+        action.row = row.decode()
 
         return [place.decode() for place in places]
 
@@ -157,17 +157,17 @@ class DeadLetterStore:
                 f" ('streams dead export {stream} {group}') and discard them"
             ) from error
 
-    async def discard(self, letter_ids: Sequence[str], deed: LetterDeed) -> int:
+    async def discard(self, letter_ids: Sequence[str], action: LetterAction) -> int:
         """One step of a discard: delete letters (at most 1,000); returns how many there were."""
         keys = (self._dead, self._keys.audit())
-        asked = (self._group, deed.by, deed.where, deed.row)
+        asked = (self._group, action.by, action.where, action.row)
         count, row = await self._link.run(
             _DISCARD,
             keys,
             *asked,
             *letter_ids,
         )
-        deed.row = row.decode()
+        action.row = row.decode()
 
         return int(count)
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from streams.dashboard.board import Board, Hit, Host
-from streams.dashboard.deed import Deed, audit, who
+from streams.dashboard.page_action import PageAction, audit, who
 from streams.dashboard.reading import name_of, text
 from streams.dashboard.roles import Role
 from streams.errors import NotFound
@@ -53,7 +53,7 @@ class MessagePages:
             },
             templates=TEMPLATES,
             words=PORTUGUESE,
-            deeds={"endpoint": (Role.OPERATOR, self.enable)},
+            actions={"endpoint": (Role.OPERATOR, self.enable)},
             operations=MessageOperations(self._pipeline, self._queries).all(),
             tags={"messages": "WhatsApp messages."},
             search=self.search,
@@ -101,7 +101,7 @@ class MessagePages:
             return ()
         return [str(one["id"]) for one in (await self._queries.overview())["instances"]]
 
-    async def enable(self, request: Request, form: FormData) -> Deed:
+    async def enable(self, request: Request, form: FormData) -> PageAction:
         """Call an endpoint again that was disabled."""
         ident = str(form.get("endpoint", ""))[:60]
         endpoints = Endpoints(self._pipeline, WhatsAppSettings())
@@ -119,4 +119,4 @@ class MessagePages:
             )
             return "goes on"
 
-        return Deed("Enable", ident, "It is called again.", do)
+        return PageAction("Enable", ident, "It is called again.", do)

@@ -22,7 +22,7 @@ from streams.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class PageAction:
     """One action that an operator is about to do.
 
     Attributes:
@@ -46,7 +46,7 @@ class Deed:
     is_final: bool = False
 
 
-Lookup = Callable[[Request, FormData], Awaitable[Deed | Response]]
+Lookup = Callable[[Request, FormData], Awaitable[PageAction | Response]]
 Table = dict[str, tuple[Role, Lookup]]
 """Actions by their name in the path: the least role, and the function that looks it up."""
 
@@ -58,7 +58,7 @@ def acting(
     *,
     then: Callable[[Any], Response] | None = None,
     **told: Any,
-) -> Deed:
+) -> PageAction:
     """The action of an operator that runs a verb of the table.
 
     Args:
@@ -87,7 +87,7 @@ def acting(
         "is_final": action.is_final,
     }
 
-    return Deed(**fields | told)
+    return PageAction(**fields | told)
 
 
 def of_verbs(lookups: Mapping[str, Lookup]) -> Table:

@@ -14,9 +14,11 @@ from starlette.responses import Response
 from streams.admin.actions import Target
 from streams.admin.queries import Queries, shown, sign_of
 from streams.dashboard.board import Board
-from streams.dashboard.deed import (
-    Deed,
+from streams.dashboard.jobs import Jobs
+from streams.dashboard.letter_actions import DEFAULT_RATE, LetterActions
+from streams.dashboard.page_action import (
     Lookup,
+    PageAction,
     Table,
     acting,
     audit,
@@ -24,8 +26,6 @@ from streams.dashboard.deed import (
     target_of,
     who,
 )
-from streams.dashboard.jobs import Jobs
-from streams.dashboard.letter_deeds import DEFAULT_RATE, LetterDeeds
 from streams.dashboard.reading import filled, group_of, name_of
 from streams.dashboard.roles import Role
 from streams.errors import NotFound, NotWaiting
@@ -35,7 +35,7 @@ from streams.policy.limit import Rate
 _ATTRIBUTES = ("type", "tenant", "instance", "key", "subject", "source")
 
 
-class Deeds:
+class PageActions:
     """The actions of operators on one server.
 
     Args:
@@ -69,20 +69,20 @@ class Deeds:
             "limit": self.limit,
         }
 
-        self.all: Table = LetterDeeds(pipeline, render, jobs).all() | {
+        self.all: Table = LetterActions(pipeline, render, jobs).all() | {
             "reveal": (Role.ADMIN, self.reveal),
             **of_verbs(verbs),
         }
 
         for board in self._boards:
-            self.all = dict(board.deeds) | self.all
+            self.all = dict(board.actions) | self.all
 
     async def answer(self, request: Request, name: str) -> Response:
         """Ask about an action, or do it if that was asked."""
         form = await request.form()
-        deed = await self.all[name][1](request, form)
-        if isinstance(deed, Response):
-            return deed
+        action = await self.all[name][1](request, form)
+        if isinstance(action, Response):
+            return action
 
         stream = name_of(request)
         if form.get("sure") != "yes":
@@ -95,7 +95,7 @@ class Deeds:
             return self._render(
                 request,
                 "sure.html",
-                deed=deed,
+                action=action,
                 name=name,
                 stream=stream,
                 hidden=hidden,
@@ -103,7 +103,7 @@ class Deeds:
             )
 
         try:
-            done = await deed.do()
+            done = await action.do()
         except NotWaiting:
             raise HTTPException(409) from None
 
@@ -111,10 +111,10 @@ class Deeds:
             return done
 
         return self._render(
-            request, "done.html", what=deed.what, stream=stream, notice=done
+            request, "done.html", what=action.what, stream=stream, notice=done
         )
 
-    async def reveal(self, request: Request, form: FormData) -> Deed:
+    async def reveal(self, request: Request, form: FormData) -> PageAction:
         """One event with its body."""
         stream, ident = name_of(request), _ident(form)
         group, letter = filled(form, "group"), filled(form, "letter", 60)
@@ -129,16 +129,16 @@ class Deeds:
 
             return page
 
-        return Deed("Show the body", event, "The body is shown, unmasked.", do)
+        return PageAction("Show the body", event, "The body is shown, unmasked.", do)
 
-    async def _waiting(self, name: str, request: Request, form: FormData) -> Deed:
+    async def _waiting(self, name: str, request: Request, form: FormData) -> PageAction:
         """Take out one event that waits for its time, or let it run before."""
         ident = _ident(form)
         given = {"id": ident, "group": filled(form, "group")}
 
         return acting(name, self._on_stream(request), given, what=ident)
 
-    async def pause(self, request: Request, form: FormData) -> Deed:
+    async def pause(self, request: Request, form: FormData) -> PageAction:
         """Hold a group back, or the events that carry a value."""
         on, group = self._on_stream(request), filled(form, "group")
         attribute, value = filled(form, "attribute"), filled(form, "value", 500).strip()
@@ -156,7 +156,7 @@ class Deeds:
 
         return acting("pause", on, given, what=what)
 
-    async def resume(self, request: Request, form: FormData) -> Deed:
+    async def resume(self, request: Request, form: FormData) -> PageAction:
         """Let go on again what is paused."""
         on = self._on_stream(request)
         await self._pipeline.status().existing(on.stream)
@@ -175,7 +175,7 @@ class Deeds:
 
         return acting("resume", on, given, what=what)
 
-    async def limit(self, request: Request, form: FormData) -> Deed:
+    async def limit(self, request: Request, form: FormData) -> PageAction:
         """Set a limit for all workers, or take back the limit that was set."""
         on = await target_of(self._pipeline, request, form)
         name, rate = filled(form, "limit"), filled(form, "limit_rate").strip()[:60]
@@ -191,7 +191,7 @@ class Deeds:
 
         return acting("limit", on, {"limit": name}, what=what, says=says)
 
-    async def _held(self, name: str, request: Request, form: FormData) -> Deed:
+    async def _held(self, name: str, request: Request, form: FormData) -> PageAction:
         """Let a key whose event died go on, with or without that event."""
         on = await target_of(self._pipeline, request, form)
 

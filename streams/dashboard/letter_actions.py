@@ -16,8 +16,15 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from streams.admin.actions import Target
 from streams.admin.dead_letter import Filter
 from streams.admin.queries import shown_letter
-from streams.dashboard.deed import Deed, Table, acting, audit, of_verbs, target_of
 from streams.dashboard.jobs import Jobs
+from streams.dashboard.page_action import (
+    PageAction,
+    Table,
+    acting,
+    audit,
+    of_verbs,
+    target_of,
+)
 from streams.dashboard.reading import filled, filter_of
 from streams.dashboard.roles import Role
 from streams.dashboard.viewer import Viewer
@@ -30,7 +37,7 @@ DEFAULT_RATE = 100
 _MOST_RATE = 1000
 
 
-class LetterDeeds:
+class LetterActions:
     """The actions on dead letters.
 
     Args:
@@ -55,7 +62,7 @@ class LetterDeeds:
             "export": (Role.OPERATOR, self.export),
         }
 
-    async def replay(self, request: Request, form: FormData) -> Deed:
+    async def replay(self, request: Request, form: FormData) -> PageAction:
         """Put dead letters back: those that were selected, or all that match, at a rate."""
         on = await self._on_group(request, form)
         if form.get("scope") == "selected":
@@ -86,7 +93,7 @@ class LetterDeeds:
 
         return acting("replay", on, do=matching, asks_rate=True, **counted)
 
-    async def discard(self, request: Request, form: FormData) -> Deed:
+    async def discard(self, request: Request, form: FormData) -> PageAction:
         """Delete dead letters for good."""
         on = await self._on_group(request, form)
         which: Filter | list[str]
@@ -105,7 +112,7 @@ class LetterDeeds:
             **counted,
         )
 
-    async def stop(self, request: Request, form: FormData) -> Deed:
+    async def stop(self, request: Request, form: FormData) -> PageAction:
         """Stop a replay that runs."""
         on = await self._on_group(request, form)
 
@@ -119,9 +126,9 @@ class LetterDeeds:
 
         says = "What is not put back yet stays a dead letter."
 
-        return Deed("Stop", f"{on.stream}/{on.group}", says, do)
+        return PageAction("Stop", f"{on.stream}/{on.group}", says, do)
 
-    async def export(self, request: Request, form: FormData) -> Deed:
+    async def export(self, request: Request, form: FormData) -> PageAction:
         """Dead letters as JSON lines; with their bodies for admins."""
         on = await self._on_group(request, form)
         where, _ = filter_of(form)
@@ -147,9 +154,9 @@ class LetterDeeds:
 
         counted = await _counted(on, where)
 
-        return Deed("Export", f"{on.stream}/{on.group}", says, do, **counted)
+        return PageAction("Export", f"{on.stream}/{on.group}", says, do, **counted)
 
-    async def edit(self, request: Request, form: FormData) -> Deed | Response:
+    async def edit(self, request: Request, form: FormData) -> PageAction | Response:
         """Put one dead letter back with another body."""
         on, ident = await self._on_group(request, form), filled(form, "letter", 60)
         letter = await on.dead_letters().show(ident)
