@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -68,6 +69,21 @@ def pytest_collection_modifyitems(
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     if processes > 1:
         items[:] = order.dealt(items, processes)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log of this test alone.
+
+    A task that an earlier test left behind says so when the collector comes by, which
+    may be now.
+    """
+    caplog.handler.addFilter(_is_of_this_test)
+    return caplog
+
+
+def _is_of_this_test(record: logging.LogRecord) -> bool:
+    return record.name != "asyncio" or "Task was destroyed" not in record.getMessage()
 
 
 def pytest_collection_finish() -> None:
