@@ -196,7 +196,9 @@ async def test_a_worker_of_partitions_with_dedupe_waits_out_an_unknown_refusal(
         running = asyncio.create_task(pipeline.run())
         try:
             await eventually(
-                lambda: bool(pipeline._service and pipeline._service.assignments[0].serves)
+                lambda: bool(
+                    pipeline._service and pipeline._service.assignments[0].serves
+                )
             )
             await pipeline.publish("s", "event", type="t", key="k")
             await eventually(lambda: handler.started == ["event"])
