@@ -11,7 +11,10 @@ PARKED = "-parked-"
 """The consumer that owns entries which wait for a retry. No worker's name begins with a hyphen."""
 
 WAITING = "-waiting-"
-"""The consumer that owns entries which were read, are lined up by key, and have not started."""
+"""The consumer that owns entries which wait by key.
+
+They were read, are queued by key, and have not started.
+"""
 
 RECLAIMER_SUFFIX = ".reclaimer"
 """The end of the name under which a worker's reclaimer claims entries. It handles none."""
@@ -100,7 +103,10 @@ class Keys:
         return self._key(group, "behind")
 
     def rules(self, group: str) -> str:
-        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, the cursor of mending."""
+        """HASH: ``order_by``, ``fair_by``, ``on_dead``, ``weight:KEY``, ``cursor``.
+
+        The cursor is that of the repair.
+        """
         return self._key(group, "rules")
 
     def lane(self, group: str, level: int) -> str:

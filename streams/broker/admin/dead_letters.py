@@ -158,7 +158,10 @@ class DeadLetterStore:
             ) from error
 
     async def discard(self, letter_ids: Sequence[str], action: LetterAction) -> int:
-        """One step of a discard: delete letters (at most 1,000); returns how many there were."""
+        """One step of a discard: delete dead letters, at most 1,000.
+
+        Returns how many there were.
+        """
         keys = (self._dead, self._keys.audit())
         asked = (self._group, action.by, action.where, action.row)
         count, row = await self._link.run(

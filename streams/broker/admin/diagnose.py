@@ -123,8 +123,8 @@ class StreamFacts:
         retry_due: group to the Unix time (s) of its first retry.
         dead: group to its dead letters.
         weights: the size of each level.
-        strays: group to the strays in the first slices of its rows and pending lists;
-            '' stands for the scheduled events.
+        strays: group to the counts of orphaned rows and entries, in the first slices of
+            its rows and pending lists; '' stands for the scheduled events.
         unreadable: group to its rows that cannot be read; '' stands for scheduled events
             with fields that cannot be read.
         orphans: group to one of its orphans, ``level|entry id``.

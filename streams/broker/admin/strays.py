@@ -36,7 +36,7 @@ SILENCE = 90.0
 
 @dataclass(slots=True)
 class Strays:
-    """Counts of strays, over the part that the caller has looked at.
+    """Counts of orphaned rows and entries, over the part that the caller looked at.
 
     Attributes:
         payloads_gone: pending entries that were deleted from the stream.
@@ -95,10 +95,10 @@ def read_unreadable(reply: Sequence[Any]) -> list[Unreadable]:
 
 
 class StrayStore:
-    """Looks for strays of one stream, and repairs them.
+    """Looks for orphaned rows and entries of one stream, and repairs them.
 
-    Each look is one slice of bounded size; ``by`` names the operator who repairs, and '' only
-    looks.
+    Each look is one slice of bounded size. ``by`` names the operator who repairs; with
+    '' the store only looks.
 
     Args:
         broker: an open broker.

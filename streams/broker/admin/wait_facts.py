@@ -42,8 +42,8 @@ class GroupState:
         workers: of the group.
         levels: those that the group has.
         order_by, fair_by: the attributes by which it lines events up; () for none.
-        orders: the attributes by which events may be lined up: the declared ones, and those
-            of before a deploy.
+        orders: the attributes by which events may be queued: the declared ones, and
+            those of before a deploy.
         ranked: the levels that ranks in such rows stand for.
         limits: names of its limits.
         queues: ``name=key`` to the concurrency, of queues for a slot; 200 of them at most.

@@ -196,7 +196,10 @@ class Waits:
         )
 
     def _ahead(self, scene: GroupState, found: FoundEntry, level: int) -> Command:
-        """Ask how many entries start before one: of its level, or of its turn if it is lined up."""
+        """Ask how many entries start before this one.
+
+        They are those of its level, or of its turn if it is queued by key.
+        """
         if not _is_lined_up(found):
             facts = scene.levels.get(level)
             is_unread = facts is not None and found.state == "pending"
@@ -317,7 +320,7 @@ def _concurrencies(reply: Sequence[Any] | None) -> dict[str, int]:
 
 
 def _orders(rules: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """The declared order first, then those by which events were lined up before."""
+    """The declared order first, then those by which events were queued before."""
     declared = [rules.get("order_by", "")]
     before = [way.partition("|")[0] for way in rules.get("ways", "").split(";")]
 
@@ -325,7 +328,10 @@ def _orders(rules: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _order_keys(scene: GroupState, found: FoundEntry) -> list[str | None]:
-    """The keys that an entry may be lined up by; an unread one goes by the declared order."""
+    """The keys that an entry may be queued by.
+
+    An unread entry goes by the declared order.
+    """
     if _is_for_others(scene, found):
         return [None]
 
@@ -341,7 +347,7 @@ def _line(
     orders: Sequence[str | None],
     replies: Mapping[Hashable, Any],
 ) -> _Line:
-    """The key that an entry is lined up by, and its place behind the key's next entry."""
+    """The key that an entry is queued by, and its place behind the key's next entry."""
     for order in orders:
         rows = replies["behind", order] or ()
         head = (replies["head", order] or b"").decode("utf-8", "replace") or None
@@ -383,8 +389,8 @@ def _is_for_others(scene: GroupState, found: FoundEntry) -> bool:
 def _candidates(scene: GroupState, found: FoundEntry) -> list[str]:
     """``name=key`` of the limits that an event may be under.
 
-    First those that its admission names. Then those of its attributes and every known queue,
-    for entries that an older version put aside.
+    First those that its admission names. Then those of its attributes and every known
+    queue, for entries that an older version deferred.
     """
     named: list[str] = []
     if found.admission is not None:

@@ -59,7 +59,7 @@ class WorkerFacts:
     def is_full(self) -> bool:
         """Whether it cannot start a handler now, as far as is known."""
         if self.free is None or self.concurrency is None:
-            # A worker of an older version: with an entry in hand it may be full.
+            # A worker of an older version may be full once it holds an entry.
             return self.in_hand > 0
 
         return self.free <= 0 or self.in_hand >= self.concurrency

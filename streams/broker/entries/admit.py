@@ -50,7 +50,7 @@ class Ask(NamedTuple):
 
 
 class Admitting:
-    """What a consumer asks before its entries start.
+    """Asks for a consumer which of its entries may start.
 
     Args:
         me: the consumer.
@@ -90,10 +90,10 @@ class Admitting:
         return self._given or self._own or self._broker.control
 
     async def admit(self, asks: Sequence[Ask]) -> list[Admission]:
-        """Who may start now. One round trip.
+        """Decide which entries may start now. One round trip.
 
-        What may start has taken its part of every limit; what may not is put aside, and
-        has a place.
+        An entry that may start has taken its part of every limit. One that may not is
+        deferred, and has a place.
         """
         places: dict[str, int] = {}
         numbers: dict[str, int] = {}
@@ -101,8 +101,8 @@ class Admitting:
         rows: list[str | int] = []
         first = 10 + len(self._streams)
         for delivery, limits, scopes in asks:
-            # As an older version wrote it; what is reserved since then stands in the
-            # row of admissions.
+            # An older version wrote reservations into the record. Since then they
+            # stand in the row of admissions.
             before = delivery.history().reserved if _OLD in delivery.record else {}
             rows += (*delivery.place, delivery.count, len(scopes), *scopes, len(limits))
             for limit, key in limits:
@@ -164,14 +164,14 @@ class Admitting:
     async def look_after_queues(
         self, known: Container[str] | None = None, *, only_release: bool = False
     ) -> None:
-        """Hand on the slots of workers that were lost.
+        """Transfer the slots of workers that were lost.
 
         Nothing else would tell the entries that wait for these slots.
 
-        ``known``: names of the limits with slots, as the handlers declare them. What
-        waits for others, which workers of before know, would never be told by those of
-        now: it asks anew. None: they are not known. ``only_release``: do nothing but
-        that.
+        ``known``: names of the limits with slots, as the handlers declare them. An
+        entry may wait for another limit, which only workers of an older deploy know.
+        The workers of now would never tell it, so it asks anew. None: the names are not
+        known. ``only_release``: do nothing but that.
         """
         if not only_release and not await self._tend():
             return
@@ -260,7 +260,7 @@ class Admitting:
 
 
 def _admission(ask: Ask, decided: int, wait: int, number: int, probe: int) -> Admission:
-    """What the script answered on one entry."""
+    """The answer of the script on one entry."""
     probing = ask.scopes[probe - 1] if probe else ""
     if decided == _STARTS:
         return Admission(Kind.START, probing=probing) if probing else START

@@ -18,7 +18,7 @@ _DECLARED, _NOT_WORK, _SECOND_GROUP, _DROPPED = range(4)
 
 
 class Declared(NamedTuple):
-    """What declaring did.
+    """The outcome of declaring.
 
     Attributes:
         created: the levels on which the own group was created.

@@ -28,7 +28,7 @@ class Delivery:
         limit_keys: its key under each limit of its handler, by the limit's name.
         slots: limits with a concurrency, with its key under each. Other entries may
             have these slots when this one has ended.
-        event: what the fields say, once they are decoded.
+        event: the event in the fields, once they are decoded.
         probing: scope of the pause of a circuit breaker that lets it through; ''
             otherwise.
         renew_until: monotonic time after which the lease is not renewed: the handler

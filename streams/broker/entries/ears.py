@@ -33,7 +33,10 @@ _AFTER_DEFECT = 1.0
 
 
 class Listener(Protocol):
-    """Who waits for entries: stream keys, with the entry id after which an entry is news."""
+    """Waits for entries.
+
+    Its positions are stream keys, with the entry id after which an entry is news.
+    """
 
     positions: Mapping[str, bytes]
     is_over: bool

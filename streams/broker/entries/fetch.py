@@ -36,7 +36,7 @@ class DueReply(NamedTuple):
         next_due: the next due time (Unix seconds); None: no retry waits.
         vanished: how many entries had vanished.
         paused: of the levels, those that are paused for the group.
-        scopes: what is paused by attribute.
+        scopes: the scopes of attributes that are paused.
         more: retries are due that were not looked at yet.
         fresh: there was something new too, and there may be more of it.
         suspect: level|id of a suspect that is due and was left; '' if there is none.
@@ -162,9 +162,9 @@ class Fetching:
                 )
 
     async def _dissolve(self) -> int:
-        """Give back what is lined up by key: this group is not (any more), so nobody would take it.
+        """Give back the entries that are queued by key; returns how many.
 
-        Returns how many.
+        This group is not ordered by key (any more), so no worker would take them.
         """
         keys, group = self._keys, self._group
         if not await self._link.call("EXISTS", keys.rules(group)):
@@ -271,9 +271,9 @@ class Fetching:
     async def take_from(self, level: int, limit: int) -> tuple[list[Delivery], bool]:
         """At most ``limit`` new entries while ``level`` is the busy one; never blocks.
 
-        It uses XREADGROUP, for a script costs the server 3 µs more per entry. What
-        arrived meanwhile on the levels above comes too, with a small share of the limit
-        held free for each of them, so the sum never exceeds the limit.
+        It uses XREADGROUP, for a script costs the server 3 µs more per entry. Entries
+        that arrived meanwhile on the levels above come too. A small share of the limit
+        is held free for each of these levels, so the sum never exceeds the limit.
 
         Returns them, and whether the level is the busy one still: it gave all that was
         asked for, those above nothing.
@@ -422,10 +422,10 @@ class Fetching:
         One command, as a rule.
 
         Args:
-            held: what it knows of. What else is pending with it came with an answer
-                that nobody waited for any more, as everything ends at once. It is given
-                back first: left alone it would wait for its lease, and count as
-                stalled. None: what is pending stays.
+            held: the entries that it knows of. Other entries that are pending with it
+                came with an answer that was no longer awaited, as everything ends at
+                once. They are given back first: left alone they would wait for their
+                leases, and count as stalled. None: pending entries stay.
         """
         me = (
             self._link,
@@ -446,7 +446,7 @@ class Fetching:
         await self._own.close()
 
     def _by_stream(self, reply: Any) -> list[Delivery]:
-        """What a plain read answers: the keys of streams, each with its entries."""
+        """The entries of a plain read, whose reply has them by the key of a stream."""
         return self._new((self._level_of[key], entries) for key, entries in reply or ())
 
     def _new(self, found: Iterable[tuple[int, Sequence[Any]]]) -> list[Delivery]:

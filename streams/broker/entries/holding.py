@@ -18,7 +18,7 @@ _HASTEN = Script("hasten")
 _BREAKER = Script("breaker")
 _PAGE = 500
 _OLD = (b'"held"', b'"reserved"')
-"""What records of an older version have, whose entries wait for a pause or a limit."""
+"""Fields of an older version's records, whose entries wait for a pause or a limit."""
 CLOSED, IS_OPEN, OPENED, CLOSES = 0, 1, 2, 3
 
 

@@ -46,7 +46,7 @@ _STARTS = 16
 
 
 class Watch:
-    """What one group, or one scheduler, waits for.
+    """The news that one group, or one scheduler, waits for.
 
     Args:
         positions: stream keys, with the entry id after which an entry is news.
@@ -142,7 +142,7 @@ class Lookout:
         self._consumers -= consumes
         if self._inside:
             return
-        # Who enters next may do so in another event loop.
+        # The next group or scheduler may enter in another event loop.
         self._news, self._here, self.starting = (
             asyncio.Event(),
             asyncio.Event(),
@@ -159,7 +159,7 @@ class Lookout:
     def watch(
         self, positions: Mapping[str, bytes], absent: Iterable[str] = ()
     ) -> Watch:
-        """Begin to watch. Whoever entered calls this, and ``forget`` in the end."""
+        """Begin to watch, once entered; the caller calls ``forget`` in the end."""
         broker = self._broker()
         assert broker is not None  # noqa: S101 - for the type checker: the caller has it
         watch = Watch(positions, absent)
@@ -193,8 +193,8 @@ class Lookout:
             self._here.clear()
             self._news.set()
         elif isinstance(error, AccessDenied) and self._is_possible:
-            # A user that was made before may not. Everybody waits by itself, as where
-            # there is no crowd.
+            # A user that was made before may not. Each group and scheduler waits by
+            # itself, as where there is no crowd.
             self._is_possible = False
             logger.warning(
                 "groups wait each on a connection of their own",

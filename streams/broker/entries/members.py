@@ -1,4 +1,4 @@
-"""attend: who of a group is there, and over how many partitions its stream is spread."""
+"""attend: the present members of a group, and the partitions of its stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ATTEND = Script("attend")
 
 
 class Attendance(NamedTuple):
-    """Who is there, and what is declared."""
+    """The members that are present, and the declared partitions."""
 
     partitions: Partitions
     members: list[str]

@@ -31,10 +31,10 @@ class ConsumerId:
 
 @dataclass(slots=True)
 class Settled:
-    """What one trip settled, as far as the server has confirmed it.
+    """The outcomes of one trip, as far as the server has confirmed them.
 
     Attributes:
-        began: when it began, Unix nanoseconds.
+        began: when the trip began, Unix nanoseconds.
         done: acknowledged. Among several whose leases were lost, which they were is not
             known; ``lost`` counts them.
         postponed: waiting again, with why: ``retried``, ``snoozed``, ``limited``,
@@ -112,8 +112,8 @@ class Observer:
     ) -> None:
         """Dead letters were put back.
 
-        ``places`` has per letter ``level|entry id`` of the new entry; '' if the letter
-        was gone already.
+        ``places`` has ``level|entry id`` of the new entry for each dead letter; '' if
+        the dead letter was gone already.
         """
 
     async def exposition(self) -> bytes:

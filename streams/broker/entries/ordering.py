@@ -1,4 +1,4 @@
-"""declare, fetch, follow, mend: entries of a group lined up by key."""
+"""declare, fetch, follow, repair: entries of a group that are queued by key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLLOW = Script("follow")
 _MEND = Script("mend_lanes")
 _SKIP_HELD = Script("skip_held")
 SLICE = 500
-"""Entries that are lined up per level and call: some 3 ms of the server's time."""
+"""Entries that are queued per level and call: some 3 ms of the server's time."""
 _PAGE = 500
 
 
@@ -56,11 +56,11 @@ class LaneKeys(NamedTuple):
 
 
 class Ways:
-    """How the entries of a group may be lined up: as this worker declares it, or as others do.
+    """The orders by which entries of a group may be queued.
 
-    What was lined up under another order goes on by that order, whichever worker
-    settles it. What the scripts know of it comes with every read; reader and settler
-    share this object.
+    This worker declares one, and other workers may declare others. An entry that was
+    queued under another order goes on by that order, whichever worker settles it. The
+    scripts tell these orders with every read; reader and settler share this object.
 
     Args:
         lanes: as this worker declares it.
@@ -79,7 +79,7 @@ class Ways:
 
     @classmethod
     def of(cls, given: Ways | Lanes) -> Ways:
-        """What is given; of lanes alone, those that this worker declares."""
+        """``given`` itself, or the ways of lanes that this worker declares."""
         return given if isinstance(given, Ways) else cls(given)
 
     def learn(self, text: bytes) -> None:
@@ -141,7 +141,7 @@ def _event_id(delivery: Delivery) -> bytes:
 
 
 class _Taken(NamedTuple):
-    """What one read gave; see the script."""
+    """The reply to one read; see the script."""
 
     deliveries: list[Delivery]
     read: int
@@ -150,11 +150,11 @@ class _Taken(NamedTuple):
 
 
 class FetchingByKey(Fetching):
-    """Reads one stream for one consumer of a group whose events are lined up by key.
+    """Reads one stream for one consumer of a group whose events are queued by key.
 
     Args:
         me, declaring: as ``Fetching``.
-        ways: how they are lined up; told what the scripts know of it.
+        ways: the orders of its entries; it learns those that the scripts know.
     """
 
     def __init__(
@@ -167,17 +167,17 @@ class FetchingByKey(Fetching):
         self._lasts: dict[int, str] = {}
         self._vanished = 0
         self.more = False
-        """There is more to line up than the last call did."""
+        """There are more entries to queue than the last call did."""
         self.idle = False
         """The last call found nothing new."""
 
     def take_vanished(self) -> int:
-        """How many entries had vanished while they were lined up, since the last call."""
+        """How many entries had vanished while they were queued, since the last call."""
         vanished, self._vanished = self._vanished, 0
         return vanished
 
     async def declare(self) -> str:
-        """Write down how the group is lined up.
+        """Write down how the group is ordered.
 
         Returns the order by which entries wait if that is another one, else ''.
         """
@@ -202,11 +202,11 @@ class FetchingByKey(Fetching):
         return str(before, "utf-8")
 
     async def _dissolve(self) -> int:
-        """What is lined up stays so."""
+        """The entries stay queued by key."""
         return 0
 
     async def take(self, limit: int) -> list[Delivery]:
-        """Line up what is new, and take at most ``limit`` of what is next; never blocks."""
+        """Queue new entries, and take at most ``limit`` of the next; never blocks."""
         return (await self._take(limit, dict.fromkeys(self._open, 0))).deliveries
 
     async def take_turns(self, turns: LevelTurns, limit: int) -> list[Delivery]:
@@ -217,17 +217,17 @@ class FetchingByKey(Fetching):
         return taken
 
     async def take_alone(self, suspect: str) -> list[Delivery]:
-        """As ``Fetching.take_alone``; one that is not the first of its key is lined up."""
+        """As ``Fetching.take_alone``; one that is not first of its key is queued."""
         return (await self._take(1, {}, alone=suspect)).deliveries
 
     async def take_due(
         self, limit: int, suspects: int, turns: LevelTurns | None = None
     ) -> DueReply:
-        """As ``Fetching.take_due``; what is next by key counts as new.
+        """As ``Fetching.take_due``; the entries next by key count as new.
 
-        Without ``turns`` it comes in turn, too.
+        Without ``turns`` they come in turn, too.
 
-        A retry that is not the first of its key is lined up.
+        A retry that is not the first of its key is queued.
         """
         turns = turns or LevelTurns()
         planned = self._planned(turns, limit)
@@ -257,7 +257,7 @@ class FetchingByKey(Fetching):
         retries: tuple[int, int] = (-1, 0),
         alone: str = "",
     ) -> _Taken:
-        """Line up and take.
+        """Queue new entries, and take the next ones.
 
         Args:
             limit: the most entries.
@@ -346,7 +346,7 @@ class LaneRepair:
         keys: of the stream.
         levels: of the stream.
         group: its name.
-        ways: how it is lined up; told what the scripts know of it.
+        ways: the orders of its entries; it learns those that the scripts know.
     """
 
     def __init__(
@@ -407,7 +407,7 @@ class Heads:
         self._place = LaneKeys.of(keys, Levels(levels), group)
 
     async def rules(self) -> dict[str, str]:
-        """What is declared; empty if the group is not lined up by key."""
+        """The declared rules; empty if the group is not ordered by key."""
         return texts(await self._link.call("HGETALL", self._keys.rules(self._group)))
 
     async def all(self, *, held: bool) -> AsyncIterator[HeldKey]:

@@ -64,8 +64,8 @@ class Reclaiming:
         """Take over at most ``most`` stalled entries per level.
 
         Args:
-            lease: seconds; of what no consumer holds. What one holds is judged by the
-                lease that it announced.
+            lease: seconds; of entries that no consumer holds. The entries of a consumer
+                are judged by the lease that it announced.
             lock: seconds for which this reclaimer stays the only one.
             silence: seconds after which a consumer with nothing pending is removed.
             most: slice size.

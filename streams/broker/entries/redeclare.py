@@ -93,7 +93,7 @@ class Redeclaring:
         keys: of the stream.
         levels: of the stream, all of them.
         group: its name.
-        limits: what the handlers declare.
+        limits: those that the handlers declare.
     """
 
     def __init__(

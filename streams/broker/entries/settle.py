@@ -62,7 +62,7 @@ class Settlement(NamedTuple):
 
 
 def link_for_leases(broker: Broker) -> Link:
-    """The connection on which the lease keepers of a process write."""
+    """The connection on which the lease renewers of a process write."""
     return broker.link(_AT_ONCE)
 
 
@@ -82,7 +82,7 @@ class Settling:
 
     Args:
         me: the consumer.
-        ways: how the entries of the group are lined up; None: they are not.
+        ways: how the entries of the group are queued by key; None: they are not.
         link: the connection to write on; None: one of its own.
     """
 
@@ -115,7 +115,7 @@ class Settling:
         postponed: Sequence[Postponed] = (),
         buried: Sequence[Buried] = (),
     ) -> Settlement:
-        """Acknowledge, postpone and bury in one write.
+        """Acknowledge, postpone and dead-letter in one write.
 
         A refusal of one part (say, the dead-letter key holds another type) leaves the
         other parts done; the entries of the refused part have no status and stay as
@@ -174,7 +174,7 @@ class Settling:
         try:
             ready: int = (await self._link.send(following))[0]
         except CommandRefused:
-            # What was settled is; a sweep finds the heads that nobody followed.
+            # The outcomes stand; a sweep finds the heads that were not followed.
             return 0
         return ready
 

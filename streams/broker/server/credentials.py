@@ -10,8 +10,9 @@ from streams.errors import BrokerError, BrokerUnavailable, WrongCredentials
 class Credentials:
     """The credentials of one broker, for all of its connections.
 
-    A password that the server never accepted is a mistake, which only a person can mend. One that
-    it accepted before is being changed: a retry succeeds once the change is complete.
+    A password that the server never accepted is a mistake, which only an operator can
+    correct. One that it accepted before is being changed: a retry succeeds once the
+    change is complete.
 
     Attributes:
         accepted: the server has accepted them before.

@@ -1,8 +1,9 @@
-"""The embedded server: a real Valkey or Redis for the programs of one user, stopped after the last.
+"""The embedded server: a real Valkey or Redis for the programs of one user.
 
-A program that uses a server holds ``users.lock`` of the server's run folder, shared. A small
-process, the keeper, is the server's parent and waits for that lock; see ``keeper`` for all locks.
-No process id is trusted: the server's socket and the kernel's locks tell whether it lives.
+It stops after the last of them. A program that uses a server holds ``users.lock`` of
+the server's run folder, shared. A small process is the server's parent and waits for
+that lock; see ``keeper`` for this process and all locks. No process id is trusted:
+the server's socket and the kernel's locks tell whether it lives.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Use:
         return str(self._folder / name)
 
     def ensure(self) -> str:
-        """The socket of a server that answers and has a keeper; started if there is none."""
+        """The socket of a server that answers and has a parent; started if needed."""
         with self._lock:
             if self._users is None or self._state() != "ready":
                 self._start()
@@ -164,7 +165,10 @@ class _Use:
         self._users = None
 
     def _look(self) -> None:
-        """Look once, under the start lock: become a user, and launch a keeper if there is none."""
+        """Look once, under the start lock.
+
+        Become a user, and launch the server's parent if there is none.
+        """
         try:
             with keeper.LockFile(self.path(keeper.START_LOCK)) as start:
                 if (
@@ -177,18 +181,22 @@ class _Use:
                 if keeper.is_held(
                     str((self.data or self._folder) / keeper.SERVER_LOCK)
                 ):
-                    # The server outlived its keeper, or ends with it: make sure that it ends.
+                    # The server outlived its parent, or ends with it: make sure that
+                    # it ends.
                     keeper.ask(self.path(keeper.SOCKET), b"SHUTDOWN NOSAVE")
                 elif self._launches == 2:  # once may be bad luck: a kill
                     raise self._failure("ended while it was starting")
                 else:
                     self._launch(find_server(self.data))
         except FileNotFoundError:
-            # the last keeper has just removed the folder: the next look makes it again
+            # The last parent has just removed the folder: the next look makes it again.
             return
 
     def _join(self) -> bool:
-        """Join the users, unless a keeper is stopping its server; returns whether it succeeded."""
+        """Join the users, unless the parent is stopping its server.
+
+        Returns whether it succeeded.
+        """
         if self._users is None or not self._users.take(fcntl.LOCK_SH):
             self._leave()
             self._users = keeper.LockFile(self.path(keeper.USERS_LOCK))

@@ -1,18 +1,19 @@
-"""The keeper of one embedded server starts it, waits for its last user to leave, and stops it.
+"""The parent of one embedded server starts it, and stops it after its last user.
 
-It runs as a script, one process per server, in a session of its own: a Ctrl-C at a user's
-terminal must reach neither it nor the server. It imports little, because each cold start of a
-server waits for its imports.
+It runs as a script, one process per server, in a session of its own: a Ctrl-C at a
+user's terminal must reach neither it nor the server. It imports little, because
+each cold start of a server waits for its imports.
 
 Locks of the kernel (``flock``) tell which processes live; no SIGKILL leaves one behind:
 
-* ``keeper.pid`` is locked while a keeper lives; the number in it is for messages and for people;
-* ``users.lock`` is locked, shared, by each process that uses the server; a keeper that gets it
-  exclusively has no users left;
-* ``streams.lock``, beside the data, is locked by the keeper *and* by the server, which inherits
-  it. No second server can open the data while one lives, even if that outlived its keeper. The
-  file holds the name of the run folder, so that a program with another runtime folder finds the
-  server too;
+* ``keeper.pid`` is locked while the parent lives; the number in it is for messages and
+  for people;
+* ``users.lock`` is locked, shared, by each process that uses the server; a parent that
+  gets it exclusively has no users left;
+* ``streams.lock``, beside the data, is locked by the parent *and* by the server, which
+  inherits it. No second server can open the data while one lives, even if that outlived
+  its parent. The file holds the name of the run folder, so that a program with another
+  runtime folder finds the server too;
 * ``start.lock`` is held for moments, while a process looks for a server or starts one.
 
 The functions before ``Keeper`` are for the users of the server, who look at the same files.
@@ -35,7 +36,7 @@ SOCKET = "server.sock"
 LOG = "server.log"
 OLD_LOG = "server.old.log"
 
-# Exit code: another keeper has this server.
+# Exit code: another parent has this server.
 BUSY = 75
 # How long a server may take to stop before it is killed; with the AOF on it takes about 0.1 s.
 STOP_SECONDS = 5.0
@@ -143,7 +144,7 @@ def is_held(path: str) -> bool:
 
 def ask(path: str, command: bytes) -> bytes:
     """Send one command to a server's socket, and return the reply; b'' for none."""
-    import socket  # users have it already; the keeper never asks
+    import socket  # users have it already; the parent never asks
 
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -156,7 +157,7 @@ def ask(path: str, command: bytes) -> bytes:
 
 
 def is_stopping(folder: str) -> bool:
-    """Whether a keeper lives without users, so that it is stopping its server."""
+    """Whether the parent lives without users, so that it is stopping its server."""
     try:
         with LockFile(f"{folder}/{USERS_LOCK}", 0) as users:
             used = not users.take() and users.take(fcntl.LOCK_SH)
@@ -167,7 +168,7 @@ def is_stopping(folder: str) -> bool:
 
 
 def tidy(folder: str) -> None:
-    """Remove the run folder of a server without disk whose keeper was killed."""
+    """Remove the run folder of a server without disk whose parent was killed."""
     try:
         with (
             LockFile(f"{folder}/{START_LOCK}", 0) as start,
@@ -243,7 +244,7 @@ def _server_command(folder: str, data: str, mode: str, binary: str) -> list[str]
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel stop this process when the keeper dies (Linux).
+    """Have the kernel stop this process, the server, when its parent dies (Linux).
 
     SIGTERM and not SIGKILL: with ``everysec`` a server whose fsync is slow holds back answered
     writes for up to two seconds, and on SIGTERM it writes them out first.
@@ -253,7 +254,7 @@ def _die_with(parent: int) -> None:
 
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
     except (ImportError, OSError, AttributeError):
-        # elsewhere the next user of the data stops a server that lost its keeper
+        # Elsewhere the next user of the data stops a server that lost its parent.
         return
 
     if os.getppid() != parent:
@@ -380,7 +381,7 @@ class Keeper:
 
 
 def main(arguments: list[str]) -> int:
-    """Take the locks, and leave a keeper of ``FOLDER DATA aof|memory BINARY`` behind."""
+    """Take the locks; leave a parent for ``FOLDER DATA aof|memory BINARY`` behind."""
     folder, data, mode, binary = arguments
     os.chdir("/")  # The starter's folder must not stay in use.
     # Signals that the starter blocks stay blocked through exec: the server would ignore SIGTERM.
