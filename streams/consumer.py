@@ -186,7 +186,7 @@ class Consumer:
 
     @property
     def declared(self) -> dict[str, str]:
-        """What it should have in common with other workers of its group, in words."""
+        """The options, in words, that all workers of its group should share."""
         options = self.options
         return in_words(
             options.levels,
@@ -221,7 +221,7 @@ class Consumer:
 
     @property
     def held(self) -> int:
-        """How many entries are in hand.
+        """How many entries are held.
 
         Entries whose outcome the server has not confirmed yet are counted.
         """
@@ -229,7 +229,10 @@ class Consumer:
 
     @property
     def abandoned(self) -> set[asyncio.Task[None]]:
-        """Tasks of handlers that never ended; whoever ends the process must not wait for them."""
+        """Tasks of handlers that never ended.
+
+        The end of the process must not wait for them.
+        """
         return self._executor.abandoned
 
     def limit(self, concurrency: int) -> None:
@@ -336,7 +339,7 @@ class Consumer:
         await self._executor.close()
         await self._chain.stop(self._place)
         await leases.close()
-        # Who waits for the slots looks by itself, a little later.
+        # Consumers that wait for the slots look by themselves, a little later.
         with contextlib.suppress(BrokerError):
             await self._gate.hand_over(0)
         await self._gate.close()

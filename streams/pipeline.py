@@ -137,7 +137,7 @@ class Pipeline(Awaited, Operating):
     def twin(self) -> Self:
         """A pipeline with the same declarations, also later ones, and own connections.
 
-        Connections belong to one event loop. Open a twin to use another event loop.
+        Connections belong to one event loop. Open a ``twin`` to use another event loop.
         """
         twin = copy.copy(self)
         twin._be_closed()  # noqa: SLF001 - the same class

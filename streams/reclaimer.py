@@ -342,7 +342,10 @@ def _with_stall(entry: Stalled, now: float) -> AttemptRecord:
 
 
 def _own_limit(meta: bytes) -> int | None:
-    """The event's own ``max_retries``; what cannot be read is left for the consumer to refuse."""
+    """The event's own ``max_retries``.
+
+    Metadata that cannot be read is left for the consumer to refuse.
+    """
     if not meta:
         return None
     try:

@@ -71,8 +71,8 @@ class Settings:
         dedup_window: seconds for which a dedup id is kept (``STREAMS_DEDUP_WINDOW``).
         timeout: seconds for one call to the server, including the wait for a connection
             (``STREAMS_TIMEOUT``).
-        wait: what a program waits for at its start: ``server``, ``always`` or ``never``;
-            see ``Wait`` (``STREAMS_WAIT``).
+        wait: how a program waits for the server at its start: ``server``, ``always`` or
+            ``never``; see ``Wait`` (``STREAMS_WAIT``).
         log: ``text`` or ``json`` (``STREAMS_LOG``).
         log_level: ``debug``, ``info``, ``warning`` or ``error`` (``STREAMS_LOG_LEVEL``).
         log_tracebacks: whether failed attempts are logged with a traceback. None: on a

@@ -110,8 +110,9 @@ class Filter:
     Attributes:
         type, reason, event_id, tenant: equal.
         error: part of the latest error's class or message, case ignored.
-        text: part of what is shown of the letter, case ignored: event id, type, errors
-            with their tracebacks, metadata with long numbers masked. Not of the body.
+        text: part of what is shown of the dead letter, case ignored: event id, type,
+            errors with their tracebacks, metadata with long numbers masked. Not of the
+            body.
         level: the level.
         since, until: Unix seconds; when the dead letter came.
     """
@@ -177,7 +178,7 @@ def letter_of(stored: StoredLetter, stream: str = "") -> DeadLetter:
     named = dict(fields)
     meta: dict[str, Any] = {}
     with contextlib.suppress(EventError):
-        # Only the metadata is wanted: a body that cannot be read is often why the
+        # Only the metadata is wanted: a body that cannot be read is often why the dead
         # letter is here.
         own = named.get(b"meta", b"")
         meta = dict(decode([b"type", b"x", b"data", b"0", b"meta", own]).meta)

@@ -76,7 +76,7 @@ class DeadLetters(OnGroup):
     ) -> list[DeadLetter]:
         """A page of the dead letters that the filter takes, oldest first.
 
-        It has at most ``limit`` letters. ``after`` is the id of the last one seen.
+        It has at most ``limit`` dead letters. ``after`` is the id of the last one seen.
 
         Letters of several partitions with the same id are not parted: then there are a
         few more.
@@ -109,7 +109,7 @@ class DeadLetters(OnGroup):
         limit: int = 50,
         examine: int = 5000,
     ) -> LetterPage:
-        """As ``page``, of at most ``examine`` letters.
+        """As ``page``, of at most ``examine`` dead letters.
 
         It takes at most one command per 500 of them, however many there are.
 
@@ -127,9 +127,9 @@ class DeadLetters(OnGroup):
         return found
 
     async def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
-        """Count how many of the first ``most`` letters the filter takes.
+        """Count how many of the first ``most`` dead letters the filter takes.
 
-        Returns the count, and whether there are letters behind them.
+        Returns the count, and whether there are dead letters behind them.
         """
         if not where:
             count = await self.count()
@@ -178,7 +178,7 @@ class DeadLetters(OnGroup):
         The replay is counted, and it is in the audit record.
 
         Args:
-            which: a filter, or ids. Letters that die while the replay runs are not
+            which: a filter, or ids. Events that die while the replay runs are not
                 taken.
             dry_run: only count.
             rate: at most this many per second.

@@ -30,9 +30,9 @@ class Replay:
 
     Attributes:
         matched: how many dead letters were meant.
-        moved: letter id to new ``level|entry id``, of each letter that was put back. As
-            partitions may have letters of the same id, it stands behind the partition's
-            name on all but the first: ``orders.p2/ID``.
+        moved: dead letter's id to new ``level|entry id``, of each that was put back. As
+            partitions may have dead letters of the same id, it stands behind the
+            partition's name on all but the first: ``orders.p2/ID``.
     """
 
     matched: int = 0

@@ -117,8 +117,8 @@ class Limits(OnGroup):
 
         The longest time is a day; 0 ends the throttle.
 
-        Events that wait for the limit are looked at anew, and who did it is written
-        down.
+        Events that wait for the limit are looked at anew. The operator who did it is
+        written down.
 
         Returns:
             Until when (Unix seconds).

@@ -148,8 +148,8 @@ class Pauses(OnPartitions):
 
         Pauses of other scopes go on, and the outcome names them.
 
-        Nothing happens if it is not paused. What was put aside for a pause of an
-        attribute comes back, which walks through all that waits.
+        Nothing happens if it is not paused. Events that were deferred for a pause of an
+        attribute come back, which walks through all that waits.
 
         Raises:
             NotFound: it is not paused, and there is no such stream, group or level.
@@ -196,7 +196,7 @@ class Pauses(OnPartitions):
 
     @on_each(added)
     async def held(self) -> dict[str, int]:
-        """How many events were put aside for each pause of an attribute, by scope.
+        """How many events were deferred for each pause of an attribute, by scope.
 
         It walks through what waits.
         """

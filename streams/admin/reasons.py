@@ -161,8 +161,8 @@ def _key_held(case: Case) -> Reason | None:
 
     _, at, place, dead, *_ = [*head.split(" ", 3), "", "", ""]
     if dead == (event_id(case.found) or case.wait.member) and not case.found.deliveries:
-        # Its own replay goes before all that waits; what was lined up before the death
-        # does not.
+        # Its own replay goes before all that waits. An entry that was queued before the
+        # death does not.
         return None
 
     return case.say(
@@ -197,7 +197,7 @@ def _key_busy(case: Case) -> Reason | None:
 
 
 def _put_aside(case: Case) -> Reason | None:
-    """Put aside for a pause of an attribute, or of a circuit breaker, that goes on."""
+    """Deferred for a pause of an attribute, or of a circuit breaker, that goes on."""
     scope = case.found.admission.scope if case.found.admission else ""
     for stored in case.scene.pauses:
         if scope and read_pause(stored).scope == scope:

@@ -61,8 +61,8 @@ class Records:
 
         None stands for none. Returns what stands there now.
 
-        ``how`` may be called several times, if others change the record meanwhile; what
-        it raises is raised.
+        ``how`` may be called several times, if others change the record meanwhile. Its
+        errors are raised.
 
         Raises:
             StreamsError: others change it all the time.

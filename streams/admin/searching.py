@@ -34,8 +34,8 @@ class Match:
     """An event that carries what was looked for.
 
     Attributes:
-        stream, group: where; ``group`` is '' for what is stored, whoever still needs
-            it.
+        stream, group: where; ``group`` is '' for a stored event, whichever groups still
+            need it.
         place: ``level|entry id``, ``level|event id`` of a scheduled event, or the id of
             the dead letter.
         event_id, type: of the event.

@@ -276,8 +276,8 @@ class Status:
             ended = {(state.level, state.entry_id) for state in dead}
 
             for found in stored:
-                # What is stored although the group is done with it is there for another
-                # group.
+                # An entry that is stored although the group is done with it is there
+                # for another group.
                 past = (found.level, found.entry_id) in ended or (
                     found.state == "done" and not found.fields
                 )
@@ -334,7 +334,7 @@ class Status:
     async def _dead(
         self, stream: str, group: str, ident: str, depth: int | None
     ) -> list[EntryState]:
-        """Dead letters of an event; ``ident`` may be the letter's own id, too."""
+        """Dead letters of an event; ``ident`` may be the dead letter's own id, too."""
         letters = DeadLetters(self._broker, stream, group, partition=0)
 
         return [

@@ -1,4 +1,4 @@
-"""Tracking: the state of single events, for whoever follows them beyond the queue."""
+"""Tracking: the state of single events, for code that follows them beyond the queue."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tracked:
         state: the furthest that it reached.
         fields: facts that belong to the event.
         timeline: the latest 50 notes, oldest first: ``at`` (Unix seconds), ``state``,
-            and what was given.
+            and the facts that were given.
     """
 
     id: str

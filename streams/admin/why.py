@@ -108,9 +108,9 @@ class Why:
         stream: the stream's name.
         partition: the number of one partition; None: all.
         patience: seconds from which on it is a defect that an event waits for nothing.
-        look: seconds within which a worker looks for work. What waits for nothing is
-            looked at again after that: only what is there still does, and the rest was
-            about to start.
+        look: seconds within which a worker looks for work. An event that waits for
+            nothing is looked at again after that. If it is still there, it does wait
+            for nothing; otherwise it was about to start.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a consumer was declared with, in words that are compared with those of other workers."""
+"""The options of a consumer in words, to compare with those of other workers."""
 
 from __future__ import annotations
 

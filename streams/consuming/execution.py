@@ -27,8 +27,8 @@ class Execution(Attempt):
     ``why`` says why it was cancelled: timeout, lost or shutdown; '' if it was not.
 
     The decoder fills in ``event`` and ``route`` before the attempt can wait for
-    anything; the executor fills in ``place`` and what
-    only middleware needs, where there is middleware.
+    anything. The executor fills in ``place``, and the fields that only middleware
+    needs, where there is middleware.
     """
 
     __slots__ = (

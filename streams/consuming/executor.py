@@ -291,7 +291,7 @@ class Executor:
     def _claimed(self, delivery: Delivery) -> bool:
         """Whether a queued entry may start.
 
-        It may not if its lease is lost, or the lease keeper has given it back.
+        It may not if its lease is lost, or the lease renewer has given it back.
         """
         if self._state.unstarted.pop(id(delivery), None) is not None:
             return True

@@ -35,7 +35,7 @@ class Failing:
     """LevelTurns failures into outcomes.
 
     Args:
-        state: what the parts of the consumer share.
+        state: shared by the parts of the consumer.
         settler: takes the outcomes.
         gate: of the group.
     """

@@ -47,8 +47,8 @@ class Parts:
         settler: takes back what may not start.
         idling: how an idle group waits.
         gate: tells what may start.
-        declare: what is declared besides the group, one after the other, whenever the
-            group is.
+        declare: further declarations, done one after the other whenever the group is
+            declared.
         on_return: done at the start and when the server is back, before anything is
             read from it.
     """
@@ -64,13 +64,13 @@ class Parts:
 class Fetcher:
     """Reads for one consumer, strictly highest level first.
 
-    Nothing is fetched that cannot start at once (ADR 3): what a killed worker held had
-    started, and what had not started is still on the stream. A new event of a high
-    level never waits behind fetched ones of a low level.
+    Nothing is fetched that cannot start at once (ADR 3). Every entry that a killed
+    worker held had started. Entries that had not started are still on the stream. A new
+    event of a high level never waits behind fetched ones of a low level.
 
     Args:
-        state: what the parts of the consumer share.
-        source: what is read from.
+        state: shared by the parts of the consumer.
+        source: the entries come from it.
         parts: the other parts of the consumer.
     """
 
@@ -99,7 +99,7 @@ class Fetcher:
         self._away = False
         self._is_unknown = True
         self._is_waiting = False
-        """It waits for news, so that what may start is to be taken for it."""
+        """It waits for news, so entries that may start are to be taken for it."""
         self._started = False
         self._taking = asyncio.Lock()
         self.read_at = 0.0
@@ -183,7 +183,7 @@ class Fetcher:
     async def _turn(self) -> None:
         """One step while the gate is open; and a suspect, when it is time for one."""
         if self._isolation.is_closed:
-            # Whoever closed it waits for what this consumer may have been given.
+            # The consumer that closed it waits for entries that this one may have got.
             if self._state.unsure:
                 await self._find_lost_reads()
             self.is_full = True
@@ -196,7 +196,7 @@ class Fetcher:
             await self._run_suspect()
 
     async def _run_suspect(self) -> None:
-        """Have the process do nothing but one suspect; what is in hand ends before."""
+        """Have the process run one suspect alone, after all that it runs has ended."""
         suspect = self._suspects.waiting
         self._suspects.saw("")
         if not await self._isolation.close(
@@ -322,7 +322,7 @@ class Fetcher:
             observer.received(self._state.id, deliveries, began)
 
     def _hold(self, paused: frozenset[int]) -> None:
-        """Read from other levels from now on: somebody paused or resumed some."""
+        """Read from other levels from now on: some were paused or resumed."""
         before, self._paused = self._paused, paused
         self._fetching.hold(paused)
         self._idling.changed()
@@ -423,7 +423,7 @@ class Fetcher:
             self._started = True
 
     async def _wait_for_slot(self) -> None:
-        """Wait until a handler is free; new entries are lined up meanwhile."""
+        """Wait until a handler is free; new entries are queued meanwhile."""
         while not self._stopping:
             try:
                 async with asyncio.timeout(self._source.lines_up_every):
@@ -434,7 +434,8 @@ class Fetcher:
                 return
 
     async def _slot_freed(self) -> None:
-        if self._executor.free > 0:  # Nobody says so a second time.
+        # The event is not set again for a slot that is free already.
+        if self._executor.free > 0:
             self.is_full = False
             if self._settler.unsettled:
                 await self._settler.wait_trip(_GATHER)
@@ -450,7 +451,7 @@ class Fetcher:
 
         Such entries came with an answer that was lost.
         """
-        # What is just being taken over is not held yet, and not lost either.
+        # An entry that is just being taken over is not held yet, and not lost either.
         async with self._taking:
             back = await self._fetching.hand_back_unknown(list(self._held))
             # For its row may have been lost with others.

@@ -27,19 +27,20 @@ logger = logger_of("consumer")
 
 
 HandOver = Callable[[int], Awaitable[list[Delivery]]]
-"""Hands on slots, and returns at most so many entries that have one now."""
+"""Transfers slots, and returns at most so many entries that have one now."""
 _OF_BEFORE = (b'"reserved"', b'"held"')
 
 
 class Gate:
     """Asks, once for all that was fetched in one read, which entries may start.
 
-    What nothing limits and no pause covers is told here; the server is asked only for
-    the others. It puts aside what has to wait, in the step in which it says so. What
-    may not start for another reason gets its outcome here.
+    The gate itself decides on entries that no limit and no pause covers. It asks the
+    server only about the others. The server defers an entry that has to wait, in the
+    step in which it says so. An entry that may not start for another reason gets its
+    outcome here.
 
     Args:
-        state: what the parts of the consumer share.
+        state: shared by the parts of the consumer.
         router: whose routes have the limits.
         decoder: reads entries as events, and refuses those that are none.
         admitting: of the group.
@@ -80,7 +81,7 @@ class Gate:
         None if that is not known.
 
         At most ``room`` of them, the first ones. A suspect starts ``alone`` or not at
-        all. All others have their outcome, or are put aside.
+        all. All others have their outcome, or are deferred.
 
         Raises:
             BrokerError: the server could not be asked; then nothing is decided, and all
@@ -105,14 +106,14 @@ class Gate:
     def _told_here(
         self, deliveries: Sequence[Delivery], room: int, *, alone: bool
     ) -> tuple[list[tuple[Delivery, Admission]], list[Ask]]:
-        """What can be told without the server; and what it is asked about the others."""
+        """Decide where no server is needed, and make the questions about the others."""
         decided: list[tuple[Delivery, Admission]] = []
         asks: list[Ask] = []
         may_ask = self._has_limits or self.scopes
         for delivery in deliveries:
             if delivery.record and not alone and delivery.is_suspect:
-                # Suspects are not fetched beside others, but what is lined up by key is
-                # handed out whatever it is.
+                # Suspects are not fetched beside others, but an entry that is queued by
+                # key is handed out even if it is a suspect.
                 decided.append((delivery, SUSPECT))
                 continue
             if room <= 0:

@@ -27,12 +27,13 @@ class Idling:
     """Lets a group without work wait with the others, and without connections of its own.
 
     Args:
-        state: what the parts of the consumer share.
+        state: shared by the parts of the consumer.
         fetching: of the group.
         settler: of the group.
         lookout: of the process.
         skips_looks: a retry or a pause leaves a key on the server, so no look is needed
-            while there is none. Not so where events are lined up, by key or for a slot.
+            while there is none. This is not so where events are queued, by key or for a
+            slot.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Idling:
             self._fetching.rise()
 
     def looked(self, reply: DueReply) -> None:
-        """What a look for retries and pauses found."""
+        """Learn the findings of a look for retries and pauses."""
         is_clear = not (reply.next_due or reply.paused or reply.scopes or reply.more)
         if is_clear != self._is_clear:
             self._is_clear = is_clear

@@ -26,7 +26,7 @@ _GATES: WeakKeyDictionary[object, Isolation] = WeakKeyDictionary()
 
 
 class Hand(Protocol):
-    """What one consumer has."""
+    """The part of a consumer that knows which entries it holds."""
 
     @property
     def in_hand(self) -> bool:
@@ -41,7 +41,7 @@ class Isolation:
 
     An entry that kills its worker must not take others with it, not even one that was
     only fetched. So a consumer that is to run a suspect closes the gate, waits until
-    whatever the process has in hand has ended and is written, and only then takes the
+    every entry that the process holds has ended and is written, and only then takes the
     suspect. One gate serves all consumers of a broker in a process. It is used in one
     event loop only.
 
@@ -70,7 +70,7 @@ class Isolation:
 
     @property
     def is_idle(self) -> bool:
-        """No consumer has anything in hand."""
+        """No consumer holds an entry, or may hold one without knowing it."""
         return not any(hand.in_hand for hand in self._hands)
 
     @property
@@ -87,7 +87,10 @@ class Isolation:
         self.tell()
 
     def __enter__(self) -> None:
-        """A step begins: whatever may take entries is inside of one, until they are in hand."""
+        """A step begins.
+
+        Code that may take entries runs inside of a step until the entries are held.
+        """
         self._steps += 1
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +127,7 @@ class Isolation:
             await self._news()
 
     async def close(self, is_stopping: Callable[[], bool], suspect: str = "") -> bool:
-        """Close the gate, and return True once nothing is in hand.
+        """Close the gate, and return True once no entry is held.
 
         ``open_when_quiet`` must follow then.
 
@@ -162,7 +165,7 @@ class Isolation:
         return True
 
     def open_when_quiet(self) -> None:
-        """Let the gate open when nothing is in hand, or after a very long time."""
+        """Let the gate open when no entry is held, or after a very long time."""
         self._opens_itself = True
         self._last_opening = asyncio.get_running_loop().call_later(LONGEST, self._open)
         self.tell()
@@ -188,7 +191,7 @@ class Isolation:
 
 
 class Suspects:
-    """What one consumer knows of suspects that wait, and when it may have its process run one."""
+    """The waiting suspect that one consumer knows, and when its process may run it."""
 
     def __init__(self, isolation: Isolation) -> None:
         self._isolation = isolation

@@ -8,8 +8,8 @@ the loop is blocked: their handlers have not started, so if the process is kille
 they must not count as stalled.
 
 If even the thread cannot run (the process is stopped, or a handler keeps the GIL),
-leases are lost; the checks of owner and delivery count in every script make sure that
-nothing is then written in the name of the old holder.
+leases are lost. Every script checks the owner and the delivery count, so that nothing
+is then written in the name of the old holder.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class LeaseRenewer:
     """Renews every third of a lease, or every ten seconds if that is more often.
 
     Args:
-        state: the consumer's; what it holds is read, and what waits for a runner is
-            taken if it waits too long.
+        state: the consumer's. Held entries are read from it, and an entry that waits
+            too long for a runner is taken from it.
         thread: that it runs in.
         make_settling: makes the broker's writer, which uses the thread's connection;
             called in the thread.
@@ -154,7 +154,7 @@ class LeaseRenewer:
                 self._renew_at = time.monotonic() + self._interval
 
     def _say_still(self, seconds: float) -> None:
-        """Say that no thread of the process ran for a while, and what was with handlers then."""
+        """Log that the process stood still for a while, and the entries held then."""
         if seconds < _STILL or not self._state.held:
             return
         running = [

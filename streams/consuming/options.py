@@ -35,13 +35,13 @@ class ConsumerOptions:
             abandoned.
         max_event_bytes: a larger body goes to the dead letters unread.
         name: of the consumer; made from host, process and start if empty.
-        middleware: what wraps every attempt, outermost first; see
+        middleware: the middleware around every attempt, outermost first; see
             ``streams.middleware``.
         weights: shares of the levels, one for each; None: strictly the highest level
             first.
         max_wait: seconds after which a waiting event is overdue and gets every second
             place; None: never.
-        declaration: what is declared of the stream: retention, further groups, where
+        declaration: the declaration of the stream: retention, further groups, where
             this group begins.
         serve: those of the levels that this consumer reads; None: all of them. The
             group exists on all of them.

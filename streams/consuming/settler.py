@@ -182,8 +182,8 @@ class Settler:
                         given.done, given.postponed, given.buried
                     )
                 except OUTAGE:
-                    # Sending again is safe; what the first try did is then seen as lost
-                    # or as already acknowledged.
+                    # Sending again is safe: an entry that the first try settled is then
+                    # seen as lost or as already acknowledged.
                     certain = False
                     await asyncio.sleep(backoff.next())
                     continue

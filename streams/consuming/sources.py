@@ -1,4 +1,4 @@
-"""Where a consumer reads from: a plain stream, or one whose events are lined up by key."""
+"""The sources of a consumer: a plain stream, or one whose events are queued by key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from streams.policy.levels import LevelTurns
 logger = logger_of("consumer")
 
 _LINE_UP = 0.25
-"""Seconds between looks for what is new while every handler is busy.
+"""Seconds between looks for new entries while every handler is busy.
 
-What comes behind a backlog is then lined up in time.
+Entries behind a backlog are then queued in time.
 """
 
 
 class Source(ABC):
-    """What a fetcher reads from. It knows what the next read should look for.
+    """The source of a fetcher. It knows what the next read should look for.
 
     Args:
-        state: what the parts of the consumer share.
+        state: shared by the parts of the consumer.
         store: of the group; the server is asked through it.
         turns: how the levels share the reads; None: strictly the highest level first.
 
@@ -71,7 +71,7 @@ class Source(ABC):
 
     @abstractmethod
     async def line_up(self, is_full: Callable[[], bool]) -> None:
-        """Line up what is new while no handler is free, without taking it."""
+        """Queue the new entries while no handler is free, without taking them."""
 
 
 class PlainSource(Source):
@@ -113,7 +113,7 @@ class PlainSource(Source):
         return taken
 
     async def line_up(self, is_full: Callable[[], bool]) -> None:
-        """Nothing: what is new waits on the stream."""
+        """Do nothing: new entries wait on the stream."""
 
     def _learn(self, taken: list[Delivery], asked: int) -> None:
         """A full read of a single level makes that level the busy one."""
@@ -127,7 +127,7 @@ class PlainSource(Source):
 
 
 class OrderedSource(Source):
-    """Lines up new entries by key, and reads what is next."""
+    """Queues new entries by key, and reads the next ones."""
 
     lines_up_every = _LINE_UP
 
@@ -151,7 +151,7 @@ class OrderedSource(Source):
         return taken
 
     async def wait(self, free: int, seconds: float, patience: float) -> list[Delivery]:
-        """As ``Source.wait``; it takes nothing, for what is new is lined up first."""
+        """As ``Source.wait``; it takes nothing, as new entries are queued first."""
         await self._by_key.wait(free, seconds, patience)
         self._hungry = True
         return []
@@ -163,7 +163,7 @@ class OrderedSource(Source):
             await self._by_key.take(0)
 
     async def declare(self) -> None:
-        """Write down how the group is lined up."""
+        """Write down how the events of the group are queued."""
         before = await self._by_key.declare()
         if before:
             logger.info(

@@ -1,4 +1,4 @@
-"""What the parts of one consumer share."""
+"""The state that the parts of one consumer share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.policy.levels import Levels
 
 @dataclass(slots=True, kw_only=True)
 class ConsumerState:
-    """What one consumer is, and the entries that it has in hand.
+    """The identity and options of one consumer, and the entries that it holds.
 
     Attributes:
         id: its stream, group and name.
@@ -29,7 +29,7 @@ class ConsumerState:
         held: everything fetched whose outcome the server has not confirmed. The leases
             of these entries are renewed.
         unstarted: entries that wait for a runner, since when (monotonic seconds). An
-            entry belongs to the part that pops it: its runner, or the lease keeper.
+            entry belongs to the part that pops it: its runner, or the lease renewer.
         isolation: the gate of the process, which is closed while a suspect runs.
         unsure: the server may have given this consumer entries that it does not know
             of, for an answer was lost.
@@ -57,7 +57,7 @@ class ConsumerState:
 
     @classmethod
     def of(cls, me: GroupConsumer, options: ConsumerOptions) -> ConsumerState:
-        """The state of a consumer that has nothing in hand yet."""
+        """The state of a consumer that holds no entry yet."""
         broker = me.broker
         return cls(
             id=ConsumerId(me.keys.stream, me.group, me.name),

@@ -1,4 +1,4 @@
-"""What a consumer counts."""
+"""The figures that a consumer counts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Stats:
         dead: moved to the dead letters.
         snoozed: put back by ``Snooze``.
         limited: over a limit, and put back until the time that was reserved.
-        held: put aside because a pause covers an attribute of the event.
+        held: deferred because a pause covers an attribute of the event.
         released: given back without an attempt (shutdown).
-        lost: leases lost; somebody else may have run these too.
-        vanished: deleted by somebody while they were held.
+        lost: leases lost; another worker may have run these entries too.
+        vanished: deleted by another client while they were held.
         abandoned: handlers that did not end when told to.
         skipped: of those done, how many without their handler (``Skip``), e.g. because
             they were handled before.

@@ -1,4 +1,4 @@
-"""What the log says of one entry: each line has the facts that find it again."""
+"""The log lines about one entry: each has the facts that find the entry again."""
 
 from __future__ import annotations
 

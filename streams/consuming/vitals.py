@@ -1,8 +1,8 @@
-"""What a running worker says about itself: plain figures, taken in an instant, judged elsewhere.
+"""The figures of a running worker: plain, taken in an instant, judged elsewhere.
 
-Taken from any thread, without a lock and without asking the server: each figure is one
-attribute that the worker keeps anyway. Whoever serves health or metrics reads these and
-nothing else of a worker.
+They are taken from any thread, without a lock and without asking the server. Each is
+one attribute that the worker keeps anyway. The code that serves health or metrics reads
+these figures and nothing else of a worker.
 """
 
 from __future__ import annotations

@@ -307,8 +307,8 @@ def _plain(name: str, value: object) -> object:
 def random_hex(count: int) -> str:
     """``count`` random bytes in hexadecimal, which no log line masks.
 
-    Logs mask numbers of eight digits, so that the result contains none. It ends with a
-    letter, so that digits behind it do not form such a number.
+    Logs mask numbers of eight digits, so that the result contains none. It ends with
+    one of a to f, so that digits behind it do not form such a number.
     """
     while True:
         text = os.urandom(count).hex()

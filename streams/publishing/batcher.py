@@ -90,8 +90,8 @@ class Batcher:
                 ):
                     under_way.append(self._begin_trip(alone=not under_way))
                 await self._answer(*under_way.popleft())
-                # Whoever was answered may publish again at once: those share the next
-                # trip.
+                # Callers that were answered may publish again at once. Their events
+                # share the next trip.
                 await asyncio.sleep(0)
         finally:
             self._sender = None
@@ -178,7 +178,7 @@ async def patiently(call: Callable[[], Awaitable[T]], seconds: float) -> T:
 
 
 def outcome_of(error: StreamsError, count: int) -> BatchOutcome:
-    """What became of the events of one request that failed as a whole.
+    """The outcomes of the events of one request that failed as a whole.
 
     A server that is away or has no memory did nothing. Other refusals may come half-way
     through a script.

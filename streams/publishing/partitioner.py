@@ -35,7 +35,10 @@ class PartitionStore(Protocol):
         """Store one event."""
 
     async def store_all(self, events: list[Prepared]) -> Sequence[Receipt]:
-        """Store events that are stored the same way; what it raises has an ``outcome`` of them."""
+        """Store events that are stored the same way.
+
+        An error that it raises has an ``outcome`` of them.
+        """
 
     async def reach(self) -> None:
         """Find out whether its server is there."""
@@ -111,7 +114,7 @@ class Rotation:
         except BrokerUnavailable:
             self.lose(number)
         except StreamsError:
-            # It is there; what it says is for whoever publishes.
+            # The server is there. Its error is for the caller that publishes.
             self._lost.pop(number, None)
         else:
             self._lost.pop(number, None)
@@ -130,7 +133,7 @@ class Spread:
     Args:
         stream: its name, for errors.
         partitions: how it is spread.
-        places: who stores on each partition.
+        places: the store of each partition.
     """
 
     def __init__(
@@ -190,7 +193,7 @@ class Spread:
     async def _store_part(
         self, number: int | None, events: list[Prepared]
     ) -> Sequence[Receipt]:
-        if number is None:  # What may go anywhere goes together.
+        if number is None:  # Events that may go anywhere go together.
             return await self._turns.use(
                 lambda free: self._places[free].store_all(events)
             )
@@ -242,7 +245,7 @@ class Spread:
 
 
 def _outcome(error: BaseException, count: int) -> BatchOutcome:
-    """What an error tells of the events of its partition.
+    """The outcome that an error gives to the events of its partition.
 
     An error that is none of ours leaves all of them unknown.
     """

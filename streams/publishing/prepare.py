@@ -41,7 +41,7 @@ _PREPARED = partial(tuple.__new__, Prepared)
 
 
 class _Shape(NamedTuple):
-    """What events published with the same type and attributes have in common."""
+    """The common part of events published with the same type and attributes."""
 
     kind: str
     level: int
@@ -106,7 +106,7 @@ class Preparing:
     ) -> tuple[list[Prepared], StreamsError | None]:
         """The events before the first that is refused, and why it is refused.
 
-        What came before it is still published.
+        The events before it are still published.
         """
         prepared: list[Prepared] = []
         try:

@@ -1,4 +1,4 @@
-"""What ``publish_many`` reads from, as much at a time as one request carries.
+"""The source of ``publish_many``, read as much at a time as one request carries.
 
 It tells what became of the events when a request fails, too.
 """
@@ -34,7 +34,7 @@ def check_events(events: object) -> None:
 
 
 class EventBatches:
-    """What ``publish_many`` reads from, and how much it has taken; see ``check_events``."""
+    """The source of ``publish_many``, and how much it took; see ``check_events``."""
 
     def __init__(self, events: Iterable[Any] | AsyncIterable[Any]) -> None:
         check_events(events)
@@ -48,9 +48,9 @@ class EventBatches:
             yield batch
 
     def outcome(self, of_trip: BatchOutcome | None, accepted: int) -> BatchOutcome:
-        """What became of the items after those that were accepted.
+        """The outcome of the items after those that were accepted.
 
-        It is what the trip says; the rest is not stored.
+        It is the outcome of the trip; the rest is not stored.
         """
         made = (of_trip or BatchOutcome()).behind(accepted)
         made.extend(self._taken)
@@ -60,7 +60,7 @@ class EventBatches:
 async def counted(
     trip: asyncio.Task[list[Receipt]], accepted: int, source: EventBatches
 ) -> list[Receipt]:
-    """The receipts of a trip; what it raises tells of the items of the whole call."""
+    """The receipts of a trip; its error tells of the items of the whole call."""
     try:
         return await trip
     except StreamsError as error:

@@ -1,6 +1,7 @@
-"""What the blocking pipeline and producer do in a way of their own; ``made`` adds all else.
+"""The blocking pipeline and producer, as written by hand; ``made`` adds the rest.
 
-Each has its class of the asynchronous side inside, or reaches it through the portal.
+Each has its class of the asynchronous side inside, or reaches it through the thread
+bridge.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from streams.settings import Settings
 from streams.sync.portal import Portal, refuse_in_event_loop
 
 _AT_ONCE = 8 * BATCH_EVENTS
-"""Events per crossing into the portal.
+"""Events per crossing into the thread bridge.
 
 There, one request is prepared while another is under way.
 """
@@ -140,12 +141,12 @@ class BlockingPipeline(Blocking):
         url: the server; see ``streams.Broker``. None: the embedded server that keeps
             nothing.
         settings: everything else; ``Settings()`` if None.
-        middleware: what wraps every attempt, outermost first; see
+        middleware: the middleware around every attempt, outermost first; see
             ``streams.middleware``.
 
     Attributes:
-        asynchronous: the pipeline with the declarations: what a worker runs, and what
-            ``async def`` handlers await.
+        asynchronous: the pipeline with the declarations. A worker runs it, and
+            ``async def`` handlers await its methods.
 
     Raises:
         ConfigurationError: the URL cannot be used, or, by any blocking method, an event
@@ -192,7 +193,7 @@ class BlockingPipeline(Blocking):
 
     @property
     def middleware(self) -> list[Middleware]:
-        """What wraps every attempt, outermost first."""
+        """The middleware around every attempt, outermost first."""
         return self.asynchronous.middleware
 
     @property

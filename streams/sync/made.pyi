@@ -98,7 +98,7 @@ class DeadLetters(GroupMirror):
     ) -> list[DeadLetter]:
         """A page of the dead letters that the filter takes, oldest first.
 
-        It has at most ``limit`` letters. ``after`` is the id of the last one seen.
+        It has at most ``limit`` dead letters. ``after`` is the id of the last one seen.
 
         Letters of several partitions with the same id are not parted: then there are a
         few more.
@@ -112,7 +112,7 @@ class DeadLetters(GroupMirror):
         limit: int = 50,
         examine: int = 5000,
     ) -> LetterPage:
-        """As ``page``, of at most ``examine`` letters.
+        """As ``page``, of at most ``examine`` dead letters.
 
         It takes at most one command per 500 of them, however many there are.
 
@@ -120,9 +120,9 @@ class DeadLetters(GroupMirror):
         """
 
     def count_matching(self, where: Filter, most: int) -> tuple[int, bool]:
-        """Count how many of the first ``most`` letters the filter takes.
+        """Count how many of the first ``most`` dead letters the filter takes.
 
-        Returns the count, and whether there are letters behind them.
+        Returns the count, and whether there are dead letters behind them.
         """
 
     def latest(self, most: int) -> Iterator[DeadLetter]:
@@ -149,7 +149,7 @@ class DeadLetters(GroupMirror):
         The replay is counted, and it is in the audit record.
 
         Args:
-            which: a filter, or ids. Letters that die while the replay runs are not
+            which: a filter, or ids. Events that die while the replay runs are not
                 taken.
             dry_run: only count.
             rate: at most this many per second.
@@ -306,8 +306,8 @@ class Limits(GroupMirror):
 
         The longest time is a day; 0 ends the throttle.
 
-        Events that wait for the limit are looked at anew, and who did it is written
-        down.
+        Events that wait for the limit are looked at anew. The operator who did it is
+        written down.
 
         Returns:
             Until when (Unix seconds).
@@ -408,8 +408,8 @@ class Pauses(StreamMirror):
 
         Pauses of other scopes go on, and the outcome names them.
 
-        Nothing happens if it is not paused. What was put aside for a pause of an
-        attribute comes back, which walks through all that waits.
+        Nothing happens if it is not paused. Events that were deferred for a pause of an
+        attribute come back, which walks through all that waits.
 
         Raises:
             NotFound: it is not paused, and there is no such stream, group or level.
@@ -424,7 +424,7 @@ class Pauses(StreamMirror):
         """
 
     def held(self) -> dict[str, int]:
-        """How many events were put aside for each pause of an attribute, by scope.
+        """How many events were deferred for each pause of an attribute, by scope.
 
         It walks through what waits.
         """
@@ -631,12 +631,12 @@ class Pipeline(BlockingPipeline):
         url: the server; see ``streams.Broker``. None: the embedded server that keeps
             nothing.
         settings: everything else; ``Settings()`` if None.
-        middleware: what wraps every attempt, outermost first; see
+        middleware: the middleware around every attempt, outermost first; see
             ``streams.middleware``.
 
     Attributes:
-        asynchronous: the pipeline with the declarations: what a worker runs, and what
-            ``async def`` handlers await.
+        asynchronous: the pipeline with the declarations. A worker runs it, and
+            ``async def`` handlers await its methods.
 
     Raises:
         ConfigurationError: the URL cannot be used, or, by any blocking method, an event

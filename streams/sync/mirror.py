@@ -2,7 +2,7 @@
 
 They have the same methods, each of which waits for its result.
 
-What is made here at import stands, for type checkers and editors, in ``made.pyi``,
+The classes made here at import stand, for type checkers and editors, in ``made.pyi``,
 which ``python docs/tooling/blocking.py`` writes.
 """
 
@@ -107,7 +107,7 @@ def mirror(
 
     Args:
         twin: the asynchronous class, which gives the name.
-        base: what blocks by hand.
+        base: the class with the blocking methods written by hand.
         without: names that have no blocking form.
         views: by name, classes that the methods of ``twin`` hand out, in their blocking
             form.

@@ -1,4 +1,4 @@
-"""The portal: a thread with an event loop, into which the threads of a blocking program call.
+"""The thread bridge: the event loop of one thread, which blocking threads call into.
 
 The standard library carries the calls; see ADR 13 for what was weighed against it.
 Under gevent the thread is one of the operating system, and greenlets wait for it as
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 _MOST_ITEMS = 256
 _PATIENCE = 10.0
-"""Seconds that calls under way get to finish when the portal closes."""
+"""Seconds that calls under way get to finish when the thread bridge closes."""
 _PATIENCE_AT_EXIT = 1.0
 """The same at the end of the interpreter, when only daemon threads can have any."""
 
@@ -50,7 +50,7 @@ class _Call(Generic[R]):
         self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """No thread waits for it any more."""
         self._is_cancelled = True
         # The loop has ended, and the call with it.
         with contextlib.suppress(RuntimeError):
@@ -71,8 +71,7 @@ class _Call(Generic[R]):
             self._task.cancel()
 
     def _end(self, task: asyncio.Task[R]) -> None:
-        # Read in any case: of an error that nobody asks for, the interpreter would
-        # tell.
+        # Read in any case: the interpreter would report an error that no code reads.
         self._error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if self._error is None:
             self._result = task.result()

@@ -2,7 +2,7 @@
 --
 -- KEYS[1 ..]  streams of the levels
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer, whose entries have no lease
+-- ARGV[2]  the consumer of delayed entries, which have no lease
 -- ARGV[3]  how many ms pass
 -- Returns  how many entries were aged
 

@@ -4,7 +4,7 @@
 -- KEYS[2]  scheduled ZSET of the stream
 -- KEYS[3 ..]  streams of the levels, those that are not paused first; then the lanes of these levels
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
+-- ARGV[2]  the consumer of delayed entries
 -- ARGV[3]  the consumer that asks
 -- ARGV[4]  how many of the levels are not paused
 -- ARGV[5]  how many levels
@@ -36,7 +36,7 @@ local is_open = {}
 local levels = tonumber(ARGV[5])
 for k = 3, 2 + levels do
   local count = #redis.call('XRANGE', KEYS[k], '(' .. last_delivered(KEYS[k]), '+', 'COUNT', 1000)
-  -- What is lined up and may start. What is behind a head is not counted: the head is.
+  -- Queued entries that may start. Entries behind a head are not counted: the head is.
   count = count + redis.call('ZCARD', KEYS[k + levels])
   if k - 2 <= open then
     waiting = waiting + count

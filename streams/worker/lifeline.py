@@ -1,4 +1,4 @@
-"""The lifeline: a socket between a supervisor and each of its processes.
+"""The supervision socket, between a supervisor and each of its processes.
 
 The process reports its progress, one JSON object per line. If the supervisor ends, even
 by a kill, the kernel closes its end, and the process shuts down in order.
@@ -46,7 +46,7 @@ class Lifeline:
 
     @classmethod
     def take(cls) -> Self | None:
-        """The lifeline of this process; None if no supervisor started it.
+        """The supervision socket of this process; None if no supervisor started it.
 
         Children of this process do not inherit it.
         """

@@ -28,7 +28,7 @@ class ServiceOptions:
         cancel_grace: seconds that a cancelled handler gets to end.
         middleware: the middleware around every attempt, outermost first.
         name: the worker's name; made from host, process and start if empty.
-        wait: what the worker waits for at its start; see ``Wait``.
+        wait: how the worker waits for the server at its start; see ``Wait``.
         on_reached: called when the server has answered for the first time.
     """
 

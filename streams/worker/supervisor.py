@@ -75,7 +75,7 @@ class SupervisorOptions:
 
 
 class WorkerProcess:
-    """A process of the worker, which runs once, and the supervisor's end of its lifeline.
+    """A process of the worker, which runs once, and the supervisor's end of its socket.
 
     Args:
         name: ``1``, ``2`` …
