@@ -1,6 +1,6 @@
 -- cancel (retrying events): retrying -> (gone). Ends entries that wait for a retry in a group, with
 -- an audit row.
--- Only entries of the parking consumer wait; those of other consumers are left alone.
+-- Only delayed entries wait for a retry; entries of other consumers are left alone.
 -- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  stream of one level
@@ -14,7 +14,7 @@
 -- KEYS[9 ..]  per level, highest first: its stream, its lane and its ring; then the admissions
 --             hash of the group
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
+-- ARGV[2]  the consumer of delayed entries
 -- ARGV[3]  the operator
 -- ARGV[4]  level
 -- ARGV[5]  the waiting consumer

@@ -17,8 +17,8 @@ local function row_before(key, id)
 end
 
 -- Writes the row of a step, and returns its id. ``facts`` are names and values that every step
--- repeats. ``lists`` are names and the ids that this step adds to each (letters, entries), of
--- which 500 are kept.
+-- repeats. ``lists`` are names and the ids that this step adds to each (dead letters, entries). Of
+-- these ids 500 are kept.
 local function write_row(key, id, row, facts, count, lists)
   local fields = {unpack(facts)}
   fields[#fields + 1] = 'count'

@@ -1,7 +1,7 @@
 -- drop: ends a group: its declaration, its Redis groups with their pending lists, its retries,
 -- attempt records, admissions, lanes and pauses.
--- Its dead letters and the marks of Dedupe stay. The config hash notes that there are such
--- letters, so that an erasure finds them. trim deletes the entries that only this group needed.
+-- Its dead letters and the marks of Dedupe stay. The config hash notes that there are dead letters,
+-- so that an erasure finds them. trim deletes the entries that only this group needed.
 -- Refused while a consumer is alive: its work would no longer be seen anywhere.
 --
 -- KEYS[1]  config hash of the stream

@@ -13,9 +13,9 @@ local function takes(key, config, group)
   return false
 end
 
--- Puts one dead letter back on its level with its event id, counts the replay, and deletes the
+-- Puts one dead letter back on its level with its event id, counts the replay, and deletes the dead
 -- letter. ``changes`` replaces fields; ``key_of`` has the keys of the levels. Returns level|entry
--- id of the new entry, or '' if there is no such letter (any more), or its level has no key.
+-- id of the new entry, or '' if there is no such dead letter (any more), or its level has no key.
 local function put_back(key, id, key_of, group, changes)
   local dead = redis.call('XRANGE', key, id, id)
   if #dead == 0 then return '' end

@@ -1,6 +1,6 @@
 -- replay: dead -> pending. Puts dead letters back on their level with their event id, counts the
--- replay, and deletes the letters, with one audit row for all calls of an action. The new entry
--- names the group, so that the other groups of the stream do not handle the event again.
+-- replay, and deletes the dead letters, with one audit row for all calls of an action. The new
+-- entry names the group, so that the other groups of the stream do not handle the event again.
 -- The first write is an XADD, so a server without memory moves nothing.
 --
 -- KEYS[1]  dead-letter stream of the group
@@ -10,7 +10,7 @@
 -- ARGV[1]  group
 -- ARGV[2]  the operator
 -- ARGV[3]  the filter, in words; '' for ids
--- ARGV[4]  letters per second; '' as fast as it goes
+-- ARGV[4]  dead letters per second; '' as fast as it goes
 -- ARGV[5]  id of the audit row of the step before; '' for the first step
 -- ARGV[6]  n, how many levels
 -- ARGV[7 .. 6+n]  the level of KEYS[4], KEYS[5], ...

@@ -1,16 +1,16 @@
--- stray orphans (diagnosis and repair): walks a slice of a level for entries that were delivered,
--- are stored, and are pending with no consumer: somebody deleted the consumer, or acknowledged by
--- hand. This can be told on work streams only, whose one group deletes its finished entries; and
--- not of entries older than a group that started at the end of the stream.
--- Repair gives them to the parking consumer, due now. The first write is an XCLAIM, which a
--- server without memory allows.
+-- ``stray_orphans`` (diagnosis and repair): walks a slice of a level for entries that were
+-- delivered, are stored, and are pending with no consumer: a client deleted the consumer, or
+-- acknowledged by hand. This can be told on work streams only, whose one group deletes its finished
+-- entries; and not of entries older than a group that started at the end of the stream.
+-- Repair makes them delayed entries that are due now. The first write is an XCLAIM, which a server
+-- without memory allows.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  retry ZSET of the group
 -- KEYS[3]  config hash of the stream
 -- KEYS[4]  audit stream
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
+-- ARGV[2]  the consumer of delayed entries
 -- ARGV[3]  level
 -- ARGV[4]  ms: younger entries are left alone, since a consumer that still runs them puts them
 --           back by itself

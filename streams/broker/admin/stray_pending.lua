@@ -1,7 +1,7 @@
--- stray pending (diagnosis and repair): walks a slice of a group's pending list for entries that no
--- consumer can finish: their payload is gone, or they wait for a retry without a due time. Repair
--- ends the former, as fetch and reclaim do, and makes the latter due now, as reclaim does. Entries
--- of consumers that were heard of lately are left alone.
+-- ``stray_pending`` (diagnosis and repair): walks a slice of a group's pending list for entries
+-- that no consumer can finish: their payload is gone, or they wait for a retry without a due time.
+-- Repair ends the former, as fetch and reclaim do, and makes the latter due now, as reclaim does.
+-- Entries of consumers that were heard of lately are left alone.
 -- Removals come before additions: a server without memory then allows both.
 --
 -- KEYS[1]  stream of one level
@@ -10,7 +10,7 @@
 -- KEYS[4]  audit stream
 -- KEYS[5]  admissions hash of the group
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
+-- ARGV[2]  the consumer of delayed entries
 -- ARGV[3]  level
 -- ARGV[4]  ms of silence after which an entry counts as left by its consumer
 -- ARGV[5]  look from this id on, as XPENDING takes it

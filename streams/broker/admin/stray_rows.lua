@@ -1,6 +1,6 @@
--- stray rows (diagnosis and repair): walks a slice of a group's due times and one of its attempt
--- records for rows of entries that are not pending any more. Repair removes them. Rows of a missing
--- level or group are left alone, since their entries may come back.
+-- ``stray_rows`` (diagnosis and repair): walks a slice of a group's due times and one of its
+-- attempt records for rows of entries that are not pending any more. Repair removes them. Rows of a
+-- missing level or group are left alone, since their entries may come back.
 -- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  retry ZSET of the group
@@ -13,7 +13,7 @@
 -- ARGV[4]  how many of each at most, roughly
 -- ARGV[5]  the operator; '' only looks
 -- ARGV[6 ..]  the level of KEYS[4], KEYS[5], ...
--- Returns  {stray due times, stray records, next rank or -1, next cursor or ''}
+-- Returns  {orphaned due times, orphaned records, next rank or -1, next cursor or ''}
 
 -- include: audit.inc.lua
 -- include: members.inc.lua

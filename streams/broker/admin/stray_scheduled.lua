@@ -1,7 +1,7 @@
--- stray scheduled (diagnosis and repair): walks a slice of the due times of delayed events for
+-- ``stray_scheduled`` (diagnosis and repair): walks a slice of the due times of delayed events for
 -- those without fields, and a slice of the fields for those without a due time and those that
--- cannot be read. Repair removes due times without fields, as promote would, and unreadable
--- fields. Fields without a due time are events, whose fate an operator must decide.
+-- cannot be read. Repair removes due times without fields, as promote would, and unreadable fields.
+-- Fields without a due time are events, whose fate an operator must decide.
 -- The first write frees memory, so a server without memory allows it, and with it the rest.
 --
 -- KEYS[1]  scheduled ZSET

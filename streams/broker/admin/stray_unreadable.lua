@@ -1,7 +1,7 @@
--- stray unreadable (diagnosis and repair): walks a slice of each key of a group for rows that
+-- ``stray_unreadable`` (diagnosis and repair): walks a slice of each key of a group for rows that
 -- cannot be read, which another program wrote. Repair drops them, and makes entries due whose time
--- is none. No entry is lost with a row, since it stays pending. An unreadable head is only
--- counted: mend finds the right one. Rows of a missing level are left alone.
+-- is none. No entry is lost with a row, since it stays pending. An unreadable head is only counted:
+-- ``mend_lanes`` finds the right one. Rows of a missing level are left alone.
 -- A repair begins with a removal, or with a write that a server without memory refuses whole.
 --
 -- KEYS[1]  audit stream

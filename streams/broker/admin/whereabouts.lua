@@ -3,8 +3,8 @@
 --
 -- KEYS[1 ..]  streams of the levels
 -- ARGV[1]  group
--- ARGV[2]  the parking consumer
--- ARGV[3]  the waiting consumer, which owns entries that are lined up
+-- ARGV[2]  the consumer of delayed entries
+-- ARGV[3]  the waiting consumer, which owns entries that are queued by key
 -- ARGV[4]  n, how many levels
 -- ARGV[5 .. 4+n]  the level of KEYS[1], KEYS[2], ...
 -- ARGV[5+n ..]    members, level|entry id (0 to 1000)

@@ -1,7 +1,7 @@
--- ack: processing -> (gone). Takes handled entries out of the group's pending list and deletes them, and gives back what
--- they had at limits.
--- Not fenced on purpose: the work is done, whoever holds the entry by now must not do it again. What such a one has at
--- limits is its own, though, until it has ended as well.
+-- ack: processing -> (gone). Takes handled entries out of the group's pending list and deletes
+-- them, and gives back what they had at limits.
+-- Not fenced on purpose: the work is done, and a later holder of the entry must not do it again.
+-- But the slots and places at limits of a later holder stay its own until it has ended as well.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  attempts hash of the group
@@ -29,7 +29,7 @@ if kept > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
 end
 local acked = redis.call('XACK', KEYS[1], group, unpack(ids))
 delete_finished(KEYS[1], KEYS[3], group, ids)
--- Whoever acknowledges need not know of a record: the entry may have stalled meanwhile and be with somebody else by now.
+-- A caller need not know of a record: the entry may have stalled, and be with another consumer.
 if kept > 0 then
   for i, id in ipairs(ids) do ids[i] = ARGV[3] .. '|' .. id end
   redis.pcall('HDEL', KEYS[2], unpack(ids))

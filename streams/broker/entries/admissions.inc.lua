@@ -1,14 +1,17 @@
--- Shared by the scripts that decide on entries, or end them (included as text, still a constant script).
--- The hash of admissions has a row for an entry, level|id, that waits for a limit or a pause by attribute, or has slots.
--- It says as JSON what was decided on the entry last: `kind` (start, paused, breaker, rate, slot), `by` (the scope of the
--- pause, or name=key of the limit), `places` (name=key of a rate to what is reserved there: 1 a place, 2 one of those who
--- came late), `slots` (name=key of each limit where it may have a slot or stand in the queue), and `count`, its delivery
--- count then. The script that ends the entry, or puts it back, gives back all that the row names: so nobody who has to do
--- with an entry needs to know its limits, and no way out of a worker can forget them.
+-- Shared by the scripts that decide on entries, or end them (included as text, still a constant
+-- script).
+-- The hash of admissions has a row for an entry, level|id, that waits for a limit or a pause by
+-- attribute, or has slots. The row says as JSON how the entry was decided on last:
+-- `kind` is start, paused, breaker, rate or slot. `by` is the scope of the pause, or name=key of
+-- the limit. `places` tells by name=key of a rate what is reserved there: 1 a place, 2 a place of
+-- the entries that came late. `slots` has name=key of each limit where the entry may have a slot or
+-- stand in the queue. `count` was its delivery count then.
+-- The script that ends the entry, or puts it back, gives back all that the row names. So no caller
+-- needs to know the limits of an entry, and no way out of a worker can forget them.
 
 local ROWS_KEPT = 2592000000 -- ms; rows that an older version left behind go by then at the latest
 
--- The row of an entry; nil: it has none. What cannot be read names nothing.
+-- The row of an entry; nil: it has none. An unreadable row names nothing.
 local function admission_of(admissions_key, member)
   local text = redis.call('HGET', admissions_key, member)
   if not text then return nil end
@@ -20,16 +23,17 @@ local function admission_of(admissions_key, member)
 end
 
 local function write_admission(admissions_key, member, row)
-  -- An empty table is neither a list nor an object to who reads it.
+  -- To a reader an empty table is neither a list nor an object.
   if row.slots and not next(row.slots) then row.slots = nil end
   if row.places and not next(row.places) then row.places = nil end
   redis.call('HSET', admissions_key, member, cjson.encode(row))
   redis.call('PEXPIRE', admissions_key, ROWS_KEPT)
 end
 
--- Takes the slot of one key from an entry, and if it `leaves` its place in the queue. Tells the first who waits there, which is
--- due then, if nobody hands the slot on before: one that was first had perhaps been told itself.
--- pcall: whatever stands there, what becomes of a slot changes no outcome.
+-- Takes the slot of one key from an entry, and if it `leaves` its place in the queue. Makes the
+-- first entry in the queue due, in case no other script gives it the slot before. An entry that was
+-- first and leaves may have been told of a free slot itself.
+-- pcall: whatever stands there, the fate of a slot changes no outcome.
 local function take_slot(busy_key, queue_key, retry_key, member, leaves)
   local was_first = leaves and redis.pcall('ZRANGE', queue_key, 0, 0)[1] == member
   if leaves then redis.pcall('ZREM', queue_key, member) end
@@ -59,8 +63,8 @@ local function let_go(admissions_key, retry_key, member)
   free_slots(admissions_key, retry_key, member, row, true)
 end
 
--- An entry is put back: it keeps its place with those who wait, if it waits for one, and has no slot. What had started
--- asks anew.
+-- An entry is put back: it keeps its place in a queue, if it waits in one, and has no slot. An
+-- entry that had started asks anew.
 local function put_off(admissions_key, retry_key, member)
   local row = admission_of(admissions_key, member)
   if not row then return end

@@ -1,12 +1,16 @@
--- admit: who of the entries that were fetched may start now. Asked once for all of them, after each was read as an event and
--- before any starts: a pause by attribute first, then its limits. Who may not start is put aside in the same step, and what it
--- waits for, and what it has at limits, stands in its row of admissions.
+-- admit: decides which of the entries that were fetched may start now. Asked once for all of them,
+-- after each was read as an event and before any starts: a pause by attribute first, then its
+-- limits. An entry that may not start is deferred in the same step. Its row of admissions tells
+-- what it waits for, and what it has at limits.
 -- The pause of a circuit breaker lets one entry through when it is time to try: its probe.
--- All limits of an entry are taken at once or none is; who has to wait reserves its place in the limit that lets it start
--- last, so one that waits for one limit holds up no other. Decided by the server's clock at the start itself, so a rate holds
--- exactly, however late a worker comes back.
--- A slot of a limited concurrency is held by the entry itself, for as long as it is pending with a consumer that was heard
--- of within its lease. Whoever finds none goes to the end of the key's queue; who gives one back hands it on (hand_over).
+-- All limits of an entry are taken at once or none is. An entry that has to wait reserves its place
+-- in the limit that lets it start last, so an entry that waits for one limit holds up no other.
+-- The server's clock decides at the start itself, so a rate holds exactly, however late a worker
+-- comes back.
+-- A slot of a limited concurrency is held by the entry itself, for as long as it is pending with a
+-- consumer that was heard of within its lease. An entry that finds no free slot goes to the end of
+-- the key's queue. An entry that gives a slot back transfers it to the next in the queue
+-- (hand_over).
 --
 -- KEYS[1]     hash of the limits that were set at run time
 -- KEYS[2]     retry ZSET of the group
@@ -21,19 +25,21 @@
 --             PREFIX .. limit .. '=' .. key, their taken slots (ZSET), and their queues (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  lease in ms
 -- ARGV[5]  length of PREFIX
 -- ARGV[6]  how many levels follow, in the order of their streams
--- ARGV[..] then how many limits follow; four of each: name, interval in microseconds (0: no rate), burst, concurrency
---          (0: any)
--- ARGV[..] then per entry: level, entry id, delivery count that must match, how many scopes of pauses by attribute cover it,
---          and these; how many limits, and five of each: index of its state's key, number of the limit, what an older
---          version says is reserved there (0 nothing, 1 a place, 2 a place of those who came late), indexes of its slots and
---          of its queue (0: none)
--- Returns  four integers per entry: what was decided (1 it may start, 2 a pause, 3 a circuit breaker, 4 a rate, 5 no slot
---          is free, 0 lease lost, -1 the entry itself is gone), ms to wait, by which of its scopes or limits (from 1), and
---          which of its scopes lets it through as the probe (0: none)
+-- ARGV[..] then how many limits follow; four of each: name, interval in microseconds (0: no rate),
+--             burst, concurrency (0: any)
+-- ARGV[..] then per entry: level, entry id, delivery count that must match, how many scopes of
+--             pauses by attribute cover it, and these; how many limits, and five of each.
+--             The five are: index of its state's key, number of the limit, reservation, indexes of
+--             its slots and of its queue (0: none). The reservation is the one that an older
+--             version tells of: 0 nothing, 1 a place, 2 a place of the entries that came late.
+-- Returns  four integers per entry: what was decided, ms to wait, by which of its scopes or limits
+--           (from 1), and which of its scopes lets it through as the probe (0: none).
+--           The decision is one of: 1 it may start, 2 a pause, 3 a circuit breaker, 4 a rate, 5 no
+--           slot is free, 0 lease lost, -1 the entry itself is gone.
 
 -- include: holds.inc.lua
 -- include: leases.inc.lua
@@ -111,7 +117,7 @@ local function state_of(k, number)
   if wanted then interval, burst = tonumber(wanted), tonumber(many) end
   state.interval, state.tolerance = interval, interval * (burst - 1)
   local is_same = state.I == interval or state.I == 0
-  -- The limit was changed: whoever has a place is brought back, and gets another one.
+  -- The limit was changed: an entry that has a place is brought back, and gets another one.
   if state.I ~= interval then state.R, state.L, state.I = state.S, state.S, interval end
   -- A start never leads further than this: the clock was set back, or the limit was raised. All moves by as much.
   local ahead = state.S - (now + state.tolerance + interval)
@@ -137,7 +143,8 @@ local function earliest(state, reserved)
   return math.max(from - tolerance, state.B), 'L'
 end
 
--- What stands in a queue and cannot start is no reason to wait; who can is told, in case nobody has.
+-- An entry that stands in a queue and cannot start is no reason to wait. An entry that can start is
+-- told, in case no other script has told it.
 local there
 local function pass_on(b, q, free)
   if not there then
@@ -181,7 +188,7 @@ local function what_pauses(entry)
         return PAUSED, n, now_ms + FAR
       end
       if not is_mine(entry) then return LOST, n end
-      -- Whoever is to probe still can.
+      -- The entry that is to probe still can.
       if pause.scout ~= entry.member and type(pause.scout) == 'string' and pending_row(key_of, group, pause.scout) then
         return BREAKER, n, now_ms + FAR
       end
@@ -229,7 +236,7 @@ local function take_part(entry)
       slots[#slots + 1] = name_of(limit.state)
       kept[slots[#slots]] = true
       if redis.call('ZREM', KEYS[q], entry.member) == 1 then
-        -- More than one slot may have become free since somebody was told.
+        -- More than one slot may have become free since an entry in the queue was told.
         local free = declared[limit.number][4] - redis.call('ZCARD', KEYS[b])
         if free > 0 then pass_on(b, q, free) end
       end
@@ -254,8 +261,9 @@ local function reserve(entry, limit, latest, frontier)
   return math.max(1, math.ceil((latest - now) / 1000))
 end
 
--- Lines an entry up for a slot. One microsecond apart, so that the order of the call is the order of the queue. The first
--- in the queue looks whether slots were lost; the others are told.
+-- Puts an entry into the queue for a slot. One microsecond apart, so that the order of the call is
+-- the order of the queue. The first in the queue looks whether slots were lost; the others are
+-- told.
 local function line_up(entry, limit)
   local q = limit.queue
   redis.call('ZADD', KEYS[q], 'NX', string.format('%.0f', now + nth), entry.member)
@@ -263,8 +271,8 @@ local function line_up(entry, limit)
   return redis.call('ZRANK', KEYS[q], entry.member) == 0 and lease or FAR
 end
 
--- Puts an entry aside until `due` (ms), with what it waits for. It has no slot from here on, not even one that was handed
--- over a moment ago, and stands in no queue but the one it waits in.
+-- Defers an entry until `due` (ms), with what it waits for. It has no slot from here on, not even
+-- one that was handed over a moment ago, and stands in no queue but the one it waits in.
 local function put_aside(entry, due, kind, by, waits_in)
   local key = key_of[entry.level]
   local claimed = redis.call('XCLAIM', key, group, parking, 0, entry.id, 'JUSTID')

@@ -30,7 +30,8 @@ if there > 0 and by == ARGV[4] and count < tonumber(ARGV[3]) then
 end
 
 if there > 0 then
-  -- Whoever was not heard of for long enough, and whoever a clock that was set back would keep for ever.
+  -- Members go that were not heard of for long enough. So do members that a clock that was set back
+  -- would keep for ever.
   for _, row in ipairs({ { '-inf', '(' .. now }, { '(' .. (now + 10 * there), '+inf' } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], row[1], row[2])) do
       redis.call('ZREM', KEYS[1], name)

@@ -12,7 +12,7 @@
 -- ARGV[6]  attempts within the window from which on it may open
 -- ARGV[7]  share of failures from which on it opens
 -- ARGV[8]  ms from opening to the probe
--- ARGV[9]  who, for the operator: the breaker's name
+-- ARGV[9]  the breaker's name, which the operator sees as the author of the pause
 -- Returns  {state, ms}: 0 closed; 1 it is open, and was before; 2 it opened now; 3 it closed now. ms to the probe, or 0
 
 -- include: members.inc.lua

@@ -1,6 +1,8 @@
--- claim done: the attempt that has the claim succeeded; its event id counts as handled for the window.
--- Owner and delivery count are compared: the late success of a stalled attempt changes no claim of a later one. If nobody
--- has a claim (it expired), the event was handled all the same, and the mark is set.
+-- claim done: the attempt that has the claim succeeded; its event id counts as handled for the
+-- window.
+-- Owner and delivery count are compared: the late success of a stalled attempt changes no claim of
+-- a later one. If no attempt has a claim (it expired), the event was handled all the same, and the
+-- mark is set.
 -- The first write on a claim is a PEXPIRE, which a server without memory still allows, and with it the SET.
 --
 -- KEYS[1 ..]  handled keys, one per event id

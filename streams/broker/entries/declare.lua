@@ -1,17 +1,21 @@
--- declare: makes sure that a group, and others that were named with it, exist on every level, and writes down that they
--- are declared: an entry of a fanout stream stays until every declared group is done with it, whether it is there or not.
--- Looks at everything first and writes only what is missing, so a server without memory refuses only what is new.
--- A group begins at the end of the stream only when it is declared for the first time; one that was lost comes back at
--- the beginning. A stream of before there were declarations is taken for what it is: fanout if it has several groups.
+-- declare: makes sure that a group, and others that were named with it, exist on every level, and
+-- writes down that they are declared. An entry of a fanout stream stays until every declared group
+-- is done with it, whether the group is there or not.
+-- Looks at everything first and writes only what is missing, so a server without memory refuses
+-- only what is new.
+-- A group begins at the end of the stream only when it is declared for the first time; one that was
+-- lost comes back at the beginning. A stream of before there were declarations is taken for what it
+-- is: fanout if it has several groups.
 --
 -- KEYS[1]  config hash of the stream
 -- KEYS[2 ..]  streams of the levels
 -- ARGV[1]  retention: work, fanout, or '' (as the stream is; work if it is new)
 -- ARGV[2]  1 if the caller has declared the group before, else 0
 -- ARGV[3 ..]  two per group: name, and where it begins (oldest or new); the first group is the caller's own
--- Returns  {0 declared | 1 work asked of a fanout stream | 2 another group on a work stream | 3 dropped since,
---           retention, {declared group, ...}, {position from 1 of each level on which the own group was created, ...},
---           {declared group that existed nowhere any more, ...}; for 2: {the group that is refused}}
+-- Returns  {outcome, retention, {declared group, ...}, {position from 1 of each level on which the
+--           own group was created, ...}, {declared group that existed nowhere any more, ...}}.
+--           The outcome is 0 declared, 1 work asked of a fanout stream, 2 another group on a work
+--           stream, or 3 dropped since. For 2 the last list has the group that is refused.
 
 local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind ~= 'none' and kind ~= 'hash' then

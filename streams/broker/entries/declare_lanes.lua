@@ -1,5 +1,6 @@
--- declare (by key): writes down how the entries of a group are lined up. What stands there already is not written: a
--- worker must be able to start on a server without memory. What was declared before may have left rows: `ways` says so.
+-- declare (by key): writes down how the entries of a group are queued. It does not write again what
+-- stands there already: a worker must be able to start on a server without memory. A declaration of
+-- before may have left rows: `ways` says so.
 --
 -- KEYS[1]  heads hash of the group
 -- KEYS[2]  behind ZSET of the group
@@ -9,7 +10,7 @@
 -- ARGV[2]  the waiting consumer
 -- ARGV[3]  attributes that make the order key, with commas; ''
 -- ARGV[4]  attributes that make the fair key, with commas; ''
--- ARGV[5]  what the death of an event does to its key
+-- ARGV[5]  how the death of an event affects its key
 -- ARGV[6]  how many levels
 -- ARGV[7 ..]  the levels; then two per weight: value of the fair key, weight
 -- Returns  {the ways in which rows may have been made, the order that was declared before if it is another, else ''}
@@ -56,8 +57,9 @@ local function list_ways()
   return table.concat(ways_text, ';')
 end
 
--- Rows that were written before there was a list mean places in a list that nobody wrote down. Some of them are looked up:
--- the list is ours if they say so, or the one that they make, if that is without a gap. Else there is none for now.
+-- Rows that were written before there was a list mean places in a list that was not stored. Some of
+-- them are looked up: the list is ours if they say so, or the one that they make, if that is
+-- without a gap. Else there is none for now.
 local function list_levels()
   local found, most = {}, 0
   for _, row in ipairs(redis.call('ZRANGE', behind_key, 0, 299)) do

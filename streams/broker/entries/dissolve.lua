@@ -1,6 +1,8 @@
--- dissolve (a group that is lined up by key no more): waiting in line -> retrying, due at once, no attempt burnt.
--- Workers that line up may still be there while a change of the declaration goes on. So the rows go in the step that gives
--- their entries back: a row that stayed would have such a worker take its entry from whoever has it by then.
+-- dissolve (a group that is queued by key no more): waiting in line -> retrying, due at once, no
+-- attempt burnt.
+-- Workers that queue by key may still be there while a change of the declaration goes on. So the
+-- rows go in the step that gives their entries back: a row that stayed would have such a worker
+-- take its entry from the consumer that has it by then.
 --
 -- KEYS[1]  rules hash of the group
 -- KEYS[2]  heads hash of the group
@@ -10,9 +12,10 @@
 -- KEYS[6 ..]  per level: its stream, its lane and its ring
 -- ARGV[1]  group
 -- ARGV[2]  the waiting consumer
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4 ..]  the levels
--- Returns  {how many were given back, 1 if there may be more, of which nothing is lined up any more: to be called again}
+-- Returns  {how many were given back, 1 if there may be more, of which nothing is queued by key any
+--           more: to be called again}
 
 -- include: admissions.inc.lua
 
@@ -33,6 +36,6 @@ for i = 4, #ARGV do
   redis.call('UNLINK', KEYS[at + 1], KEYS[at + 2])
 end
 redis.call('UNLINK', KEYS[2], KEYS[3])
--- Last: while they are there, somebody who was interrupted begins anew.
+-- Last: while these rules are there, a worker that was interrupted begins anew.
 if more == 0 then redis.call('UNLINK', KEYS[1]) end
 return {back, more}

@@ -1,19 +1,21 @@
--- Shared by the scripts that hand out due retries (included as text, still a constant script). Before it stand `key_of`
--- (level -> its stream; and `retry`, `attempts`, `admissions`, `paused`), `level_at`, the levels, highest first, `taken`, a list, and
--- members.inc.lua and admissions.inc.lua.
--- Only entries owned by the parking consumer are handed out: a row that is out of date can not steal an entry that
--- somebody works on. The delivery count goes up, which fences whoever held the entry before.
--- Of a level the oldest due time goes first. Rows that a consumer may not take (of paused levels, or of levels that it
--- does not serve) and rows of other levels hide none, however many they are: the answer says for each level from which
--- due time on to look the next time, so each row is walked over once. A row that is no member is left where it is,
--- and so is one whose time is none, or is before 1970: the doctor knows of both.
+-- Shared by the scripts that hand out due retries (included as text, still a constant script).
+-- Before it stand `key_of` (level -> its stream; and `retry`, `attempts`, `admissions`, `paused`),
+-- `level_at`, the levels, highest first, `taken`, a list, and members.inc.lua and
+-- admissions.inc.lua.
+-- Only delayed entries are handed out: a row that is out of date can not steal an entry that a
+-- consumer works on. The delivery count goes up, which fences the holder of before.
+-- Of a level the oldest due time goes first. A consumer may not take some rows: those of paused
+-- levels, or of levels that it does not serve. Neither these nor rows of other levels hide a row,
+-- however many they are: the answer says for each level from which due time on to look the next
+-- time, so each row is walked over once. A row that is no member is left where it is, and so is one
+-- whose time is none, or is before 1970: the doctor knows of both.
 
 local PAGE, WALK = 200, 2000
 local LATEST = '9007199254740991' -- ms; what is due later is no time
 local due = {now = 0, lines = {}, gone = {}, walked = 0, vanished = 0, foreign = false, complete = false, unfinished = false}
 local paused, scopes = {}, {}
 
--- Learns which levels are paused for the group, and what else is paused that could concern it: by attribute.
+-- Learns which levels are paused for the group, and which pauses by attribute could concern it.
 -- Returns how many levels are open; only those have a line.
 local function read_pauses(name, froms)
   local paused_key, group = key_of.paused, 'group=' .. name
@@ -185,8 +187,9 @@ local function take_alone(member, who, admits)
   if #due.gone > 0 then redis.call('ZREM', retry_key, member) end
 end
 
--- Due retries and what is new of a level take turns: each has half of the places if both have work, and all if the other
--- has none. `who.turn` is 1 if the odd place is the retries' and 0 if it is not; it changes when both used what was theirs.
+-- Due retries and new entries of a level take turns: each has half of the places if both have work,
+-- and all if the other has none. `who.turn` is 1 if the odd place is the retries' and 0 if it is
+-- not; it changes when both used what was theirs.
 local function by_turns(level, most, who, admits, take_new)
   if not at_hand(level, 1) then return take_new(level, most) end
   local count = take_due(level, math.floor((most + who.turn) / 2), who, admits)
@@ -196,8 +199,9 @@ local function by_turns(level, most, who, admits, take_new)
   return count
 end
 
--- Removes the rows of what was handed out (not before: pages are counted from the front), and says how to go on: ms of
--- the next due row or -1, per level from where on to look, and 1 if there are due rows that nobody looked at yet.
+-- Removes the rows of what was handed out (not before: pages are counted from the front). Returns
+-- how to go on: ms of the next due row or -1, per level from where on to look, and 1 if there are
+-- due rows that were not looked at yet.
 local function leave()
   local retry_key, froms, more = key_of.retry, {}, 0
   for n = 1, #due.gone, 1000 do
@@ -206,7 +210,8 @@ local function leave()
   if due.unfinished then more = 1 end
   for i, level in ipairs(level_at) do
     local line = due.lines[level]
-    -- Rows of a level that is paused are walked over; who hears that it is not any more looks from the beginning again.
+    -- Rows of a paused level are walked over. A caller that hears of the end of the pause looks
+    -- from the beginning again.
     froms[i] = due.now
     if line then
       froms[i] = 0

@@ -14,7 +14,7 @@
 -- KEYS[6 ..]  streams of the levels, highest first
 -- ARGV[1]  group
 -- ARGV[2]  consumer
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  how many entries at most (0: only look)
 -- ARGV[5]  how many suspects at most (an entry whose next stall would be its last)
 -- ARGV[6]  whose is an odd place: 1 the retries', 0 what is new; -1: only retries are asked for
@@ -23,12 +23,15 @@
 -- ARGV[9]  level|id of a suspect, to take that and nothing else; ''
 -- ARGV[10 ..]  three per level: its name; look for its retries from this due time on, in ms, the last answer's or 0; its
 --             own places
--- Returns  {now in ms, ms of the next due row or -1, how many had vanished,
---           {{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}: the overdue first,
---           {paused level, ...}, {ms from which on to look the next time: of each level},
---           {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at,
---           whose is the next odd place, how many were overdue, how many were new, level|id of a suspect that is due and
---           was left or '', 1 if workers of another declaration line up here by key}
+-- Returns  {now in ms, ms of the next due row or -1, how many had vanished, {entry, ...}: the
+--           overdue first, {paused level, ...}, {ms from which on to look the next time: of each
+--           level}, PAUSES, MORE, TURN, OVERDUE, NEW, SUSPECT, OTHERS}.
+--           An entry is {level, id, delivery count, attempt record or '', {field, value, ...}}.
+--           PAUSES is {scope of a pause by attribute, ...}. MORE is 1 if there are due rows that
+--           were not looked at. TURN says whose is the next odd place. OVERDUE and NEW say how many
+--           were overdue and how many were new. SUSPECT is level|id of a suspect that is due and
+--           was left, or ''. OTHERS is 1 if workers of another declaration queue entries by key
+--           here.
 
 local key_of = {retry = KEYS[1], attempts = KEYS[2], paused = KEYS[3], admissions = KEYS[4]}
 local level_at, places, froms, taken = {}, {}, {}, {}

@@ -1,9 +1,11 @@
--- fetch (by key): pending -> processing. Reads what is new, lines it up, and hands out what is next: of the highest level
--- that has something, in turns among its fair keys, of an order key never more than one. What is read and not handed out
--- stays pending with the waiting consumer.
--- Told to look at retries, it hands out those that are due in turn with what is lined up, and what is paused is left alone.
--- A due retry that is not the head of its key (its row was lost, or the order was declared while it waited) is lined up
--- behind that. While no retry is due it does nothing else then.
+-- fetch (by key): pending -> processing. Reads what is new, queues it by key, and hands out what is
+-- next: of the highest level that has something, in turns among its fair keys, of an order key
+-- never more than one. An entry that is read and not handed out stays pending with the waiting
+-- consumer.
+-- Told to look at retries, it hands out due ones in turn with queued entries, and leaves alone what
+-- is paused. A due retry that is not the head of its key (its row was lost, or the order was
+-- declared while it waited) is queued behind the head. While no retry is due it does nothing else
+-- then.
 -- The first write is an XREADGROUP or an XCLAIM, which a server without memory still allows, and with it the rest.
 --
 -- KEYS[1]  heads hash of the group
@@ -14,23 +16,31 @@
 -- ARGV[1]  group
 -- ARGV[2]  consumer
 -- ARGV[3]  the waiting consumer
--- ARGV[4]  how many entries to hand out at most (0: only line up)
+-- ARGV[4]  how many entries to hand out at most (0: only queue them)
 -- ARGV[5]  how many to read at most per level
 -- ARGV[6]  attributes that make the order key, with commas; ''
 -- ARGV[7]  attributes that make the fair key, with commas; ''
--- ARGV[8]  the parking consumer
+-- ARGV[8]  the consumer of delayed entries
 -- ARGV[9]  how many suspects at most; -1: retries are not looked at
 -- ARGV[10]  whose is an odd place: 1 the retries', 0 what is new
 -- ARGV[11]  level|id of a suspect, to take that and no other retry; ''
 -- ARGV[12]  how many levels
--- ARGV[13 ..]  the levels; then per level how many places are meant for it first, -1 if it is not read at all; then per
---              level from which due time on to look for its retries, in ms, -1 if it is not served
--- Returns  {{{level, id, delivery count, attempt record or '', {field, value, ...}}, ...}, how many were read or -1 if
---           nothing was looked for, 1 if there is more to read or to look for, how many had vanished,
---           {last id read of each level}: only if nothing was read, the ways in which rows may have been made,
---           how many were new, or 1 if some may start and were not looked at, {now in ms, ms of the next due row or -1,
---           {paused level, ...}, {ms from which on to look of each level}, {scope of a pause by attribute, ...}, 1 if there are due rows that were not looked at, whose is the
---           next odd place, level|id of a suspect that is due and was left or ''}: only if retries were looked at}
+-- ARGV[13 ..]  the levels; then two lists, with a number per level.
+--             The first list says how many places are meant for the level first, -1 if it is not
+--             read at all. The second says from which due time on to look for the level's retries,
+--             in ms, -1 if it is not served.
+-- Returns  {{entry, ...}, READ, MORE, how many had vanished, LAST, the ways in which rows may have
+--           been made, NEW, RETRIES}.
+--           An entry is {level, id, delivery count, attempt record or '', {field, value, ...}}.
+--           READ says how many were read, or -1 if nothing was looked for. MORE is 1 if there is
+--           more to read or to look for. LAST is {last id read of each level}, and given only if
+--           nothing was read. NEW says how many were new, or is 1 if some may start and were not
+--           looked at.
+--           RETRIES is there only if retries were looked at: {now in ms, ms of the next due row or
+--           -1, {paused level, ...}, {ms from which on to look of each level}, {scope of a pause by
+--           attribute, ...}, UNSEEN, TURN, SUSPECT}. UNSEEN is 1 if there are due rows that were
+--           not looked at. TURN says whose is the next odd place. SUSPECT is level|id of a suspect
+--           that is due and was left, or ''.
 
 local taken = {}
 
@@ -64,8 +74,9 @@ if who.suspects >= 0 then
     if not due.lines[level] then places[i] = -1 end
   end
   if room == 0 or not any_due() then
-    -- Who rests with others hears of what is published, and looks for retries; that something of a lane may start, because
-    -- its key was let go by an operator or by a sweep, is told here.
+    -- A consumer that rests with others hears of what is published, and looks for retries. It does
+    -- not hear that an operator or a sweep let a key go, so that an entry of a lane may start: that
+    -- is told here.
     local ready = 0
     for i, level in ipairs(level_at) do
       local lane_key = key_of['lane' .. level]
@@ -147,9 +158,9 @@ local function take_place(turns, turn)
   table.insert(turns, place, turn)
 end
 
--- Hands out at most `most` of a level, the fair key with the lowest virtual time first. Fair keys that have nothing left are
--- met on the way, any number of them: no more than LOOKS in one call, which then asks for another and ends here, because
--- what is lower must not go first.
+-- Hands out at most `most` of a level, the fair key with the lowest virtual time first. Fair keys
+-- that have nothing left are met on the way, any number of them. One call meets no more than LOOKS
+-- of them: it then asks for another call and ends here, because a lower level must not go first.
 local LOOKS, looks, is_cut = 1000, 0, false
 local function choose(level, most)
   local ring_key = key_of['ring' .. level]
@@ -239,7 +250,7 @@ local function hand_out(level, most)
   return count
 end
 
--- Whether the head of a key is lined up itself.
+-- Whether the head of a key is queued by key itself.
 local function is_lined_up(head)
   local level, id = read_member(head)
   local key = level and key_of[level]

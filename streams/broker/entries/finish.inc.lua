@@ -1,7 +1,8 @@
--- Shared by the scripts that end an entry's life in a group (included as text, still a constant script).
--- delete_finished(key, config, group, ids), for the group that is done with `ids`: deletes those of `ids` that no group
--- of the stream needs any more. If the stream belongs to this group alone that is all of them. Else an entry goes once
--- every group has read it and none has it pending, and it stays as long as a declared group is missing.
+-- Shared by the scripts that end an entry's life in a group (included as text, still a constant
+-- script). They call delete_finished(key, config, group, ids) for a group that is done with `ids`.
+-- It deletes those of `ids` that no group of the stream needs any more. If the stream belongs to
+-- this group alone that is all of them. Else an entry goes once every group has read it and none
+-- has it pending, and it stays as long as a declared group is missing.
 -- `config` is the stream's config hash: retention, and one field per declared group.
 
 local function after(a, b)

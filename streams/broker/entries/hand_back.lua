@@ -7,7 +7,7 @@
 -- KEYS[3]  admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  consumer
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  level
 -- ARGV[5 ..]  entry ids that the consumer does hold
 -- Returns  how many were handed back

@@ -12,7 +12,7 @@
 -- KEYS[8 ..]  the streams of all levels, then per key two: its taken slots (ZSET) and its queue (ZSET)
 -- ARGV[1]  group
 -- ARGV[2]  consumer
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  lease in ms
 -- ARGV[5]  how many entries this consumer takes at most
 -- ARGV[6]  1: look whether the holders of slots are alive, too

@@ -1,4 +1,5 @@
--- hasten: retrying -> retrying, due now. What waits is looked at anew; whoever runs it knows why.
+-- `hasten`: retrying -> retrying, due now. An entry that waits is looked at anew; the caller knows
+-- why.
 --
 -- KEYS[1]  retry ZSET of the group
 -- ARGV[1 ..]  members, level|entry id (1 to 1000)

@@ -1,8 +1,11 @@
--- Shared by the scripts that only the holder of an entry may run (included as text, still a constant script).
--- holds(key, config, group, consumer, id, count): whether the entry is pending with this consumer at this delivery count.
--- Deleting a consumer drops its pending entries, although it may be alive: nobody would ever be given them again. On a
--- stream with one group an entry that was delivered, is stored and is not pending can only be such a one (whatever is
--- acknowledged is deleted in the same step), so it is put back for the consumer that still holds it.
+-- Shared by the scripts that only the holder of an entry may run (included as text, still a
+-- constant script).
+-- holds(key, config, group, consumer, id, count): whether the entry is pending with this consumer
+-- at this delivery count.
+-- Deleting a consumer drops its pending entries, although it may be alive: no consumer would ever
+-- be given them again. On a stream with one group an acknowledged entry is deleted in the same
+-- step. So an entry that was delivered, is stored and is not pending can only be such a dropped
+-- one, and it is put back for the consumer that still holds it.
 
 local function dropped(key, config, group, id)
   local groups = redis.call('XINFO', 'GROUPS', key)

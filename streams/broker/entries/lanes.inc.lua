@@ -1,13 +1,20 @@
--- Shared by the scripts that line entries up by key (included as text, still a constant script), behind members.inc.lua.
--- What was read and has not started yet is pending with the waiting consumer and has one row, in a lane or behind a head:
---   lane    ZSET per level, all scores 0: what may start; rows in the order of fair key, then entry id
---   ring    ZSET per level: fair key -> its virtual time; the lowest has the next start, which costs it 1 / weight
---   heads   HASH: order key -> the one entry of the key that may start, has started or waits for its retry; or
---           'held MS LEVEL|ENTRY EVENT' if that one died and its key waits for an operator
---   behind  ZSET, all scores 0: the others of such a key; rows in the order of key, level (highest first), entry id
---   rules   HASH: what is declared, and the weights; under `levels` and `ways` what all workers have to agree on
--- A fair key that has nothing left leaves its ring when it would be its turn: one that comes back at once gains nothing.
--- When nothing at all is left in a lane, its ring goes.
+-- Shared by the scripts that queue entries by key (included as text, still a constant script),
+-- behind members.inc.lua.
+-- An entry that was read and has not started yet is pending with the waiting consumer and has one
+-- row, in a lane or behind a head. These are the keys:
+-- ``lane`` is a ZSET per level, all scores 0. It has what may start; rows are in the order of fair
+-- key, then entry id.
+-- ``ring`` is a ZSET per level: fair key -> its virtual time. The lowest has the next start, which
+-- costs it 1 / weight.
+-- ``heads`` is a HASH: order key -> the one entry of the key that may start, has started or waits
+-- for its retry.
+-- The value is 'held MS LEVEL|ENTRY EVENT' if that one died and its key waits for an operator.
+-- ``behind`` is a ZSET, all scores 0. It has the others of such a key; rows are in the order of
+-- key, level (highest first), entry id.
+-- ``rules`` is a HASH of what is declared, and the weights. Its fields `levels` and `ways` have
+-- what all workers have to agree on.
+-- A fair key that has nothing left leaves its ring when it would be its turn: one that comes back
+-- at once gains nothing. When nothing at all is left in a lane, its ring goes.
 --
 -- Workers may be declared differently while a deployment goes on. A row says its level by a rank of two digits, which is a
 -- place in the list under `levels`, the same for every worker; a level that is not in that list is spelled out. Rows of
@@ -30,9 +37,9 @@ local function know(first, at, count, of_group, of_waiting)
   end
 end
 
--- The levels that ranks stand for; read when the first is needed. Without a list, rows were written by a version that did
--- not keep one: then a rank is a place in the writer's list, which is most often the same as ours, and is checked; what is
--- written spells its level out.
+-- The levels that ranks stand for; read when the first is needed. Without a list, rows were written
+-- by a version that did not keep one. Then a rank is a place in the writer's list, which is most
+-- often the same as ours, and is checked; a row that is written then spells its level out.
 local ranks
 local function is_list(text)
   for word in string.gmatch(text, '[^,]+') do
@@ -130,8 +137,9 @@ local function words(text)
   return found
 end
 
--- What the fields of an entry say: attributes, and under 'event' its event id. A replay for another group has no attributes:
--- this one passes it by, so it neither waits for others of its key nor holds them up, and ends no hold.
+-- Reads the fields of an entry: attributes, and under 'event' its event id. A replay for another
+-- group has no attributes: this group passes it by, so it neither waits for others of its key nor
+-- holds them up, and ends no hold.
 local function attributes(fields)
   local values, kind, event = {}, nil, nil
   for i = 1, #fields, 2 do
@@ -208,7 +216,7 @@ local function push(level, id, fair)
   end
 end
 
--- Lines an entry up: into its lane if nothing of its order key is before it, else behind that.
+-- Queues an entry by key: into its lane if nothing of its order key is before it, else behind that.
 local function file(level, id, order, fair, event)
   if order then
     local heads_key, behind_key = key_of.heads, key_of.behind
@@ -235,7 +243,7 @@ local function waits(level, id, order)
   return false
 end
 
--- The level that a row with a rank means although nobody wrote down whose ranks they are.
+-- The level that a row with a rank means although the list of ranks was not stored.
 local function meant(rank, id, order)
   local own = ranked().level[tonumber(rank)]
   if own and waits(own, id, order) then return own end
@@ -259,7 +267,7 @@ local function first_behind(order)
   end
 end
 
--- Whether an entry is there and pending. Somebody may have deleted or acknowledged it by hand.
+-- Whether an entry is there and pending. A client may have deleted or acknowledged it by hand.
 local function is_stored(level, id)
   local key = key_of[level]
   if #redis.call('XRANGE', key, id, id) > 0 then return #redis.call('XPENDING', key, group, id, id, 1) > 0 end

@@ -1,7 +1,9 @@
--- Shared by the scripts that judge a consumer by its silence (included as text, still a constant script).
--- A lease is its holder's: each consumer writes its own down before it reads. One that wrote nothing (another program, a
--- version before, a row that somebody deleted) is judged by what it said of itself among the workers, else by the longest
--- lease that is known: a healthy worker renews every 10 s or more often, so nothing is taken from it.
+-- Shared by the scripts that judge a consumer by its silence (included as text, still a constant
+-- script).
+-- A lease is its holder's: each consumer writes its own down before it reads. A consumer may have
+-- no lease written: it is another program, or of a version before, or its row was deleted. It is
+-- judged by what it said of itself among the workers, else by the longest lease that is known. A
+-- healthy worker renews every 10 s or more often, so nothing is taken from it.
 
 local UNKNOWN = 30000 -- ms; three times as long as a healthy worker is silent at most
 

@@ -1,5 +1,6 @@
--- leave: a consumer that stops in order takes its name off the group, on every level where nothing is pending with it. In one
--- script: the server forgets what a consumer holds with it. What is pending keeps the name, and the reclaimer finds it.
+-- leave: a consumer that stops in order takes its name off the group, on every level where nothing
+-- is pending with it. In one script: the server forgets what a consumer holds with it. A pending
+-- entry keeps the name, and the reclaimer finds it.
 -- It only removes, which a server without memory allows.
 --
 -- KEYS[1]  leases of the group
@@ -17,6 +18,7 @@ for i = 2, #KEYS do
     gone = gone + 1
   end
 end
--- What is pending with it still has its lease. Another kind of key is the trouble of who reads it.
+-- An entry that is pending with it still has its lease. Another kind of key is the trouble of its
+-- reader.
 if gone == #KEYS - 1 then redis.pcall('HDEL', KEYS[1], ARGV[2]) end
 return gone

@@ -1,10 +1,13 @@
 -- Shared by the scripts that know limits (included as text, still a constant script).
--- The state of a limit for one key of an event, all times in microseconds of the server's clock:
---   S  the theoretical arrival time (GCRA) of what has started: a start at `now` is allowed if S - tolerance <= now
---   R  the same for what has a place reserved: whoever comes new goes behind it
---   L  the same for what came back to its place too late, because a worker was away or busy
---   B  nothing starts before this time (Throttle)
---   I  the interval that it was written with: places reserved by another one are void
+-- The state of a limit for one key of an event has these times, all in microseconds of the server's
+-- clock.
+-- `S` is the theoretical arrival time (GCRA) of what has started.
+-- A start at `now` is allowed if S - tolerance <= now.
+-- `R` is the same for entries that have a place reserved: a new entry goes behind it.
+-- `L` is the same for entries that came back to their place too late, because a worker was away or
+-- busy.
+-- `B` is the time before which nothing starts (Throttle).
+-- `I` is the interval that it was written with: places reserved by another one are void.
 -- A key without state is idle: nothing of it is reserved, and a whole burst may start.
 
 local function read_state(key)

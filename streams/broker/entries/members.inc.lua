@@ -1,5 +1,6 @@
--- Shared by the scripts that read members of rows (included as text, still a constant script). Anything may stand in a row
--- that others can write to. What is no member is told here, before a command with it fails and takes its neighbours along.
+-- Shared by the scripts that read members of rows (included as text, still a constant script).
+-- Anything may stand in a row that others can write to. A text that is no member is told here,
+-- before a command with it fails and takes its neighbours along.
 
 local MOST_IN_64_BITS = '18446744073709551615'
 

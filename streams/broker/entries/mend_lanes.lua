@@ -1,5 +1,5 @@
--- mend (by key): finds heads that ended without anybody saying so (cancelled, vanished, a worker killed in between), and
--- rows that were lost. A slice per call; changes nothing where all is well.
+-- `mend_lanes` (by key): finds heads that ended untold (cancelled, vanished, a worker killed in
+-- between), and rows that were lost. A slice per call; changes nothing where all is well.
 --
 -- KEYS[1]  heads hash of the group
 -- KEYS[2]  behind ZSET of the group
@@ -85,8 +85,8 @@ for i = 1, #page[2], 2 do
   end
 end
 
--- The whole hash of heads is gone. What is in hand and what has a row in a lane are heads, one per key; the first of every
--- other key that has something behind becomes one.
+-- The whole hash of heads is gone. An entry that is running, waits for a retry or has a row in a
+-- lane is a head, one per key. The first of every other key that has something behind becomes one.
 if redis.call('HLEN', heads_key) == 0 and redis.call('ZCARD', behind_key) > 0 then
   for order, head in pairs(heads_in_hand()) do redis.call('HSET', heads_key, order, head) end
   for _, level in ipairs(level_at) do

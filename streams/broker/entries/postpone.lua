@@ -1,6 +1,8 @@
--- retry, snooze, release: processing -> retrying. The entry stays in the pending list, owned by the parking consumer;
--- the ZSET row says when it is due. It has no slot of a limit any more. Owner and delivery count are checked, so a lost lease changes nothing.
--- The first write is an XCLAIM, which a server without memory still allows, and with it the rest of the script.
+-- retry, snooze, release: processing -> retrying. The entry stays in the pending list, owned by the
+-- consumer of delayed entries; the ZSET row says when it is due. It has no slot of a limit any
+-- more. Owner and delivery count are checked, so a lost lease changes nothing.
+-- The first write is an XCLAIM, which a server without memory still allows, and with it the rest of
+-- the script.
 --
 -- KEYS[1]  stream of one level
 -- KEYS[2]  retry ZSET of the group
@@ -9,7 +11,7 @@
 -- KEYS[5]  admissions hash of the group
 -- ARGV[1]  group
 -- ARGV[2]  consumer that must own the entries
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  level
 -- ARGV[5 ..]  four per entry: entry id, delivery count that must match, delay in ms, attempt record (JSON; '' keeps the old one)
 -- Returns  one integer per entry: 1 postponed, 0 lease lost, -1 the entry itself is gone

@@ -18,7 +18,8 @@ local key_of = {}
 for i = 2, #ARGV do key_of[ARGV[i]] = KEYS[i + 1] end
 local moved = 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])) do
-  -- A level that this stream no longer has: the highest configured one (the first key) serves it rather than nobody.
+  -- This stream no longer has the level: the highest configured one (the first key) serves the
+  -- event, which no worker would read otherwise.
   local key = key_of[string.match(member, '^(%-?%d+)|')] or KEYS[3]
   local packed = redis.call('HGET', KEYS[2], member)
   local fields = packed and read_packed(packed)

@@ -4,8 +4,9 @@
 -- KEYS[1 .. n-1]  streams of all levels
 -- KEYS[n]         scheduled ZSET (counted into the limit)
 -- ARGV[1]  limit on waiting + processing + retrying + scheduled events of the stream; 0: none
--- ARGV[2 ..]  runs of events alike: index of the level's key, how many events, type, meta (JSON; '' for none), then id and
---             body of one event after the other. What a run has in common is sent once.
+-- ARGV[2 ..]  runs of events alike: index of the level's key, how many events, type, meta (JSON; ''
+--             for none), then id and body of one event after the other. The values that a run has
+--             in common are sent once.
 -- Returns  per event its entry id, or '' if the stream was full
 
 local room = -1

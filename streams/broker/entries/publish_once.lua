@@ -19,7 +19,7 @@ local known = redis.call('GET', KEYS[1])
 if known then
   local length, rest = string.match(known, '^(%d+) (.*)$')
   local level, place = string.match(length and string.sub(rest, length + 2) or '', '^(%S+) (.*)$')
-  -- What cannot be read was not written here: nothing is known of the id.
+  -- An unreadable value was not written here: nothing is known of the id.
   if level then return {0, string.sub(rest, 1, length), level, place} end
 end
 if ARGV[1] ~= '0' then

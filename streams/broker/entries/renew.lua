@@ -1,5 +1,7 @@
--- renew: keeps the lease of entries that a consumer holds, running or waiting for their acknowledgement.
--- Never changes an owner, never raises a delivery count: whoever lost an entry learns it here and changes nothing.
+-- renew: keeps the lease of entries that a consumer holds, running or waiting for their
+-- acknowledgement.
+-- Never changes an owner, never raises a delivery count: a consumer that lost an entry learns it
+-- here and changes nothing.
 --
 -- KEYS[1]  config hash of the stream
 -- KEYS[2 ..]  streams of the levels; then the attempts hash of the group, its retry ZSET, and its admissions hash
@@ -11,7 +13,7 @@
 -- include: holds.inc.lua
 -- include: admissions.inc.lua
 
--- What a refusal says, which is a table or a text, by the server's version.
+-- The text of a refusal, which is a table or a text, by the server's version.
 local function said(refusal)
   return type(refusal) == 'table' and refusal.err or tostring(refusal)
 end
@@ -41,7 +43,8 @@ for i = 3, #ARGV, 3 do
     end
   end
   if ok and held and kept == 0 then
-    -- It was deleted, and the server took it off the pending list: of its attempts nobody else would hear.
+    -- It was deleted, and the server took it off the pending list: no other script would hear of
+    -- its attempts.
     local member = string.match(key, ':(-?%d+)$') .. '|' .. id
     redis.pcall('HDEL', KEYS[#KEYS - 2], member)
     let_go(KEYS[#KEYS], KEYS[#KEYS - 1], member)

@@ -7,7 +7,7 @@
 -- ARGV[1]  group
 -- ARGV[2]  order key
 -- ARGV[3]  its head, as the operator saw it
--- ARGV[4]  who
+-- ARGV[4]  the operator
 -- ARGV[5]  the waiting consumer
 -- ARGV[6]  how many levels
 -- ARGV[7 ..]  the levels

@@ -1,11 +1,13 @@
--- reclaim: finds entries whose consumer went silent and takes them over for the reclaimer, which then decides.
--- One sweeper at a time, by a lock that expires. Work is bounded by what is being processed, not by what waits for a
--- retry: entries of the parking consumer are looked at only when fewer retry rows exist than parked entries, i.e. when a
--- row was lost; XAUTOCLAIM then walks the pending list in slices and restores the rows. (A row whose entry was
--- acknowledged late by its former owner stays until it is due, and may hide a lost one for that long.)
--- A clock that was set back is noticed here, by the time of the last sweep.
--- Consumers that were silent for long are removed, here, where the check that nothing is pending is still true; and the
--- leases of consumers that are gone.
+-- reclaim: finds entries whose consumer went silent and takes them over for the reclaimer, which
+-- then decides.
+-- One sweeper at a time, by a lock that expires. Work is bounded by what is being processed, not by
+-- what waits for a retry. Delayed entries are looked at only when they are more than the retry
+-- rows, i.e. when a row was lost. XAUTOCLAIM then walks the pending list in slices and restores the
+-- rows. (A row whose entry was acknowledged late by its former owner stays until it is due, and may
+-- hide a lost one for that long.) A clock that was set back is noticed here, by the time of the
+-- last sweep.
+-- Consumers that were silent for long are removed, here, where the check that nothing is pending is
+-- still true; and the leases of consumers that are gone.
 --
 -- KEYS[1]  sweep hash of the group (lock and cursors)
 -- KEYS[2]  retry ZSET of the group
@@ -16,17 +18,17 @@
 -- KEYS[7 ..]  streams of the levels
 -- ARGV[1]  group
 -- ARGV[2]  consumer of the reclaimer
--- ARGV[3]  the parking consumer
+-- ARGV[3]  the consumer of delayed entries
 -- ARGV[4]  lease in ms of what no consumer holds: lost retry rows, and what a reclaimer took over
 -- ARGV[5]  how long the lock holds, in ms
 -- ARGV[6]  how many entries at most per level and call
 -- ARGV[7]  ms of silence after which a consumer with nothing pending is removed
 -- ARGV[8]  the waiting consumer, whose entries have no lease
 -- ARGV[9 ..]  the level of KEYS[7], KEYS[8], ...
--- Returns  {now in ms, 1 swept | 0 another sweeper holds the lock, how many had vanished, consumers removed, rows restored,
---           1 if more may be found at once,
---           {{level, id, delivery count, previous consumer, attempt record or '', type, meta,
---            event id or ''}, ...}}
+-- Returns  {now in ms, 1 swept | 0 another sweeper holds the lock, how many had vanished, consumers
+--           removed, rows restored, 1 if more may be found at once, {entry, ...}}.
+--           An entry is {level, id, delivery count, previous consumer, attempt record or '', type,
+--           meta, event id or ''}.
 
 -- include: leases.inc.lua
 -- include: members.inc.lua
@@ -47,8 +49,9 @@ redis.pcall('PEXPIRE', KEYS[1], tonumber(ARGV[5]) * 2)
 
 local found, vanished, removed, restored, more, parked_count = {}, 0, 0, 0, 0, 0
 
--- The server's clock was set back: what was due soon would be due late by as much, and what is with a silent consumer
--- would look fresh for as long. Due times move with the clock, and leases begin anew.
+-- The server's clock was set back: a row that was due soon would be due late by as much, and an
+-- entry that is with a silent consumer would look fresh for as long. Due times move with the clock,
+-- and leases begin anew.
 local back = finite(lock[3], 0) - now
 if back > 2000 and back < 1e12 then -- More is no time that a clock ever told.
   local total = redis.call('ZCARD', KEYS[2])

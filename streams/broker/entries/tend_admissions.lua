@@ -1,7 +1,8 @@
--- tend admissions: looks through the rows of what waits for limits or pauses, or has slots, slice by slice. Workers of an
--- older version do not know of these rows: what they ended leaves one, and a pause that they end is not told to what waits
--- for it; neither is one whose end was cut short. What has ended gives back what its row names; what waits for a pause that
--- is over is due.
+-- tend admissions: looks through the rows of entries that wait for limits or pauses, or have slots,
+-- slice by slice. Workers of an older version do not know of these rows: an entry that they ended
+-- leaves one, and a pause that they end is not told to the entries that wait for it. Neither is a
+-- pause whose end was cut short. An entry that has ended gives back what its row names. An entry
+-- that waits for a pause that is over is made due.
 --
 -- KEYS[1]  admissions hash of the group
 -- KEYS[2]  retry ZSET of the group

@@ -1,4 +1,5 @@
--- throttle: nothing of one key starts for some time. What has a place reserved comes back at its time, and then waits on.
+-- throttle: nothing of one key starts for some time. An entry that has a place reserved comes back
+-- at its time, and then waits on.
 --
 -- KEYS[1]  state of a limit for a key of an event
 -- ARGV[1]  for how many ms; 0 ends it
