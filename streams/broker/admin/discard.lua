@@ -10,7 +10,7 @@
 -- Returns  how many were deleted, and the id of the audit row ('' if there is none yet)
 
 -- include: audit.inc.lua
--- include: deed.inc.lua
+-- include: audited_steps.inc.lua
 
 local row, refused = row_before(KEYS[2], ARGV[4])
 if refused then return refused end

@@ -21,7 +21,7 @@
 
 -- include: put_back.inc.lua
 -- include: audit.inc.lua
--- include: deed.inc.lua
+-- include: audited_steps.inc.lua
 
 local key_of, n = {}, tonumber(ARGV[6])
 for i = 1, n do

@@ -68,7 +68,7 @@ MUTANTS = (
         (ATTRIBUTES,), "an operator's pause lets events through",
     ),
     Mutant(
-        "row-for-each-step-of-a-replay", "deed.inc.lua",
+        "row-for-each-step-of-a-replay", "audited_steps.inc.lua",
         "  if id ~= '' then redis.call('XDEL', key, id) end\n", "",
         ("tests/server/test_mending.py",), "a long replay pushes everything else out of the audit record",
     ),
