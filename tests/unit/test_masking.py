@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from datetime import UTC
 
 import pytest
@@ -322,21 +320,12 @@ def test_a_number_at_the_cut_is_not_shown_in_part(cut):
 # What it costs: texts of log lines come from strangers
 
 
-def cost(work: Callable[[str], str], text: str) -> float:
-    """Seconds of this thread's own work, at best."""
-    spent = []
-    for _ in range(3):
-        began = time.thread_time()
-        work(text)
-        spent.append(time.thread_time() - began)
-    return min(spent)
+LONG = 60_000
+"""Characters that take a tenth of a second where the work grows with the text. Where it
+grows with its square they take minutes, and the test its whole time."""
 
 
-def keeps_pace(work: Callable[[str], str], text: Callable[[int], str]) -> bool:
-    """Whether four times the length costs about four times as much, and not sixteen times."""
-    return any(cost(work, text(4000)) < 8 * cost(work, text(1000)) for _ in range(5))
-
-
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "again", ["0", "1", "a", "1a", ":", "1:", "1.", "1-", " ", "1 "]
 )
@@ -344,16 +333,15 @@ def keeps_pace(work: Callable[[str], str], text: Callable[[int], str]) -> bool:
     "head", ["", "1512345678.", "1.", "f_1a1a1a", "2026-12-01T10:11:12.", "+55"]
 )
 def test_a_long_text_costs_what_its_length_says(head, again):
-    """Where it grows with the square, one line that a stranger wrote stops a worker for seconds."""
-    text = f"5511999999999 {head}{{}}x".format
-    assert keeps_pace(without_numbers, lambda length: text(again * length))
+    """Else one line that a stranger wrote stops a worker for seconds."""
+    told = without_numbers(f"5511999999999 {head}{again * (LONG // len(again))}x")
+    assert "5511999999999" not in told
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("again", ["1", "1 ", " ", "-"])
 def test_the_cut_costs_what_the_limit_says(again):
     """Before the cut there is almost a number: one letter ends it."""
-
-    def cut(text: str) -> str:
-        return masked(text, len(text) // 4 - 1)
-
-    assert keeps_pace(cut, lambda length: (again * length)[: length - 2] + "x11111")
+    text = (again * LONG)[: LONG - 2] + "x11111"
+    limit = len(text) // 4 - 1
+    assert len(masked(text, limit)) <= limit
